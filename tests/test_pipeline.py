@@ -1,0 +1,124 @@
+"The pipeline refuses what it does not know before anything runs, and keeps what has not changed."
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT/"tools"))
+import run_nb  # noqa: E402
+
+PARAMS = yaml.safe_load((ROOT/"params.yaml").read_text())
+STAGES = yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"]
+SCALES = [k for k, v in PARAMS.items() if isinstance(v, dict)]
+
+
+def run(*args, cwd=ROOT, **env):
+    return subprocess.run([sys.executable, "tools/run_nb.py", *args], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def project(tmp_path):
+    "A small project around run_nb: one notebook that writes a number"
+    for name in ("tools", "nbs/experiments"): (tmp_path/name).mkdir(parents=True)
+    shutil.copy(ROOT/"tools"/"run_nb.py", tmp_path/"tools")
+    (tmp_path/"params.yaml").write_text("small: {n: 3}\nwrong: {m: 3}\n")
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("words"), nbformat.v4.new_code_cell("n = 1 # how many", metadata=dict(tags=["parameters"])),
+                                         nbformat.v4.new_code_cell("import sys\nfrom pathlib import Path\nprint('working', file=sys.stderr)\nPath('out.txt').write_text(str(n))")])
+    nbformat.write(nb, tmp_path/"nbs/experiments/a.ipynb")
+    return tmp_path
+
+
+def test_parameters_reach_the_notebook(project):
+    r = run("nbs/experiments/a.ipynb", "done.ipynb", "-s", "small", cwd=project)
+    assert r.returncode == 0, r.stderr
+    assert (project/"out.txt").read_text() == "3"
+    assert "working" in r.stderr, "progress of the notebook shows in the terminal"
+    assert "working" not in (project/"done.ipynb").read_text(), "and is not kept"
+    first = (project/"done.ipynb").read_bytes()
+    run("nbs/experiments/a.ipynb", "done.ipynb", "-s", "small", cwd=project)
+    assert (project/"done.ipynb").read_bytes() == first, "the same run gives the same bytes"
+
+
+@pytest.mark.parametrize("args, words", [
+    (["-s", "wrong"], "unknown parameter 'm'; did you mean 'n'?"),
+    (["-p", "k=3"], "has no parameter 'k'"),
+    (["-s", "smal"], "no scale 'smal'; did you mean 'small'?"),
+    (["-s", "small.x"], "no section 'small.x'"),
+])
+def test_unknown_names_stop_before_the_kernel(project, args, words):
+    r = run("nbs/experiments/a.ipynb", "done.ipynb", *args, cwd=project)
+    assert r.returncode != 0 and words in r.stderr and "Traceback" not in r.stderr
+    assert not (project/"done.ipynb").exists() and not (project/"out.txt").exists()
+
+
+def test_missing_tag_stops_before_the_kernel(project):
+    path = project/"nbs/experiments/a.ipynb"
+    path.write_text(path.read_text().replace('"parameters"', '"paramters"'))
+    r = run("nbs/experiments/a.ipynb", "done.ipynb", cwd=project)
+    assert r.returncode != 0 and "exactly one cell tagged 'parameters'" in r.stderr
+
+
+def test_failure_says_where_and_keeps_what_ran(project):
+    path = project/"nbs/experiments/a.ipynb"
+    path.write_text(path.read_text().replace("str(n)", "str(1/0)"))
+    r = run("nbs/experiments/a.ipynb", "done.ipynb", cwd=project)
+    assert r.returncode != 0 and "ZeroDivisionError" in r.stderr and (project/"done.failed.ipynb").exists()
+
+
+def test_prose_does_not_change_the_key_and_code_does():
+    def key(source, given=dict(n=1), words="a"):
+        return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words), nbformat.v4.new_code_cell(source)]), given, [])
+    base = key("from simpool.knn import vote\nx = 1")
+    assert key("from simpool.knn import vote\nx = 1 # a comment", words="b") == base
+    assert key("from simpool.knn import vote\nx = 2") != base
+    assert key("from simpool.knn import vote\nx = 1", dict(n=2)) != base
+    assert run_nb.meaning('def f():\n    "doc"\n    return 1') == run_nb.meaning('def f():\n    "other words"\n    return 1 # why')
+    assert run_nb.meaning("def f(): return 1") != run_nb.meaning("def f(): return 2")
+
+
+def test_key_follows_imports():
+    assert {"simpool.train", "simpool.dino", "simpool.core"} <= set(run_nb.modules("from simpool.train import fit", {}))
+    assert "simpool.knn" not in run_nb.modules("from simpool.train import fit", {})
+
+
+def test_every_scale_knows_every_parameter():
+    "All sections that dvc.yaml names exist at each scale, with names that the notebook has"
+    for scale in SCALES:
+        assert set(PARAMS[scale]) == set(PARAMS["smoke"]), scale
+        for name, stage in STAGES.items():
+            words = stage["cmd"].split()
+            notebook = nbformat.read(ROOT/words[2], 4)
+            names = run_nb.declared(notebook, words[2])
+            for flag, value in zip(words, words[1:]):
+                if flag == "-s":
+                    for item in stage.get("matrix", {}).get("name", [""]):
+                        section = run_nb.section(PARAMS, value.replace("${scale}", scale).replace("${item.name}", item))
+                        assert set(section) <= set(names), (scale, value, set(section) - set(names))
+                if flag == "-p": assert value.split("=")[0] in names
+
+
+def test_results_belong_to_what_is_committed():
+    "The committed tables are those that dvc.lock records"
+    import hashlib
+    lock = yaml.safe_load((ROOT/"dvc.lock").read_text())["stages"]
+    seen = 0
+    for stage in lock.values():
+        for out in stage.get("outs", []):
+            path = ROOT/out["path"]
+            if path.suffix in (".json", ".csv", ".md", ".png") and path.exists():
+                assert hashlib.md5(path.read_bytes()).hexdigest() == out["md5"], f"{out['path']} is not what the pipeline made"
+                seen += 1
+    assert seen > 10
+
+
+def test_provenance_goes_with_every_result():
+    for path in sorted((ROOT/"results").glob("*/runs/*.json")) + sorted((ROOT/"results").glob("*/*.json")):
+        facts = json.loads(path.read_text())
+        assert {"commit", "machine", "minutes", "torch", "date", "scale"} <= set(facts), path
