@@ -3,50 +3,50 @@
 # make lab     set up, then open JupyterLab on the notebooks
 # Needs Python 3.11 or newer, git and make. Everything goes into .venv; repeating any of these is harmless.
 VENV := .venv
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 UV_VERSION := 0.13.8
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+BIN := $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lab env lib verify lock help clean-nbs
+.PHONY: repro test lab env lib readme verify lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 repro: env ## regenerate every table and figure of the scale in params.yaml
-	@dvc pull --quiet data/stamps/stamps.npz.dvc
-	dvc repro
+	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
+	$(BIN)/dvc repro
 
 test: env ## all tests, notebooks included
-	@dvc pull --quiet data/stamps/stamps.npz.dvc
-	python -m pytest -q
+	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
+	$(BIN)/python -m pytest -q
 
 lab: env ## JupyterLab on the notebooks
-	@dvc pull --quiet data/stamps/stamps.npz.dvc
-	jupyter lab --ServerApp.root_dir=$(CURDIR) nbs/index.ipynb
+	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
+	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) nbs/index.ipynb
 
 verify: env ## run every stage again, even those that are up to date
-	SIMPOOL_RERUN=1 dvc repro --force
+	SIMPOOL_RERUN=1 $(BIN)/dvc repro --force
 
 lib: env ## notebooks -> package, and notebooks without volatile metadata
-	nbdev-export
-	nbdev-clean
-	python tools/strip_experiments.py
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-clean
+	$(BIN)/python tools/strip_experiments.py
 
 readme: env ## nbs/index.ipynb -> README.md
-	python tools/make_readme.py
+	$(BIN)/python tools/make_readme.py
 
 lock: env ## requirements.in -> requirements.lock
-	uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+	$(BIN)/uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 
 env: $(VENV)/.ready ## virtual environment with the locked packages and this package, editable
 
 $(VENV)/.ready: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or newer" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found: install it, or name it with make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version): about 250 packages, 6 GB, a minute on a fast line"
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { echo "python could not make a virtual environment: on Debian, apt install python3-venv" >&2; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python could not make a virtual environment: on Debian, apt install python3-venv" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .

@@ -181,10 +181,11 @@ def create_model(
     if isinstance(pool, str):
         gamma = (1.25 if transformer else 2.0) if gamma == "auto" else gamma
         pool = create_pool(pool, body.num_features, **(dict(gamma=gamma) if pool == "simpool" else {}))
-    model = PooledModel(body, pool, take_norm(body), norm_first, num_classes, in_chans)
-    if not isinstance(body, ResNet): # official: std .02 in ViT and ConvNeXt, PyTorch's default in ResNet
-        for module in (*model.pool.modules(), model.head):
-            if isinstance(module, nn.Linear): init_linear(module)
+        if not isinstance(body, ResNet): # official: std .02 in ViT and ConvNeXt, PyTorch's default in ResNet
+            for module in pool.modules():
+                if isinstance(module, nn.Linear): init_linear(module)
+    model = PooledModel(body, pool, take_norm(body), norm_first and transformer, num_classes, in_chans)
+    if num_classes and not isinstance(body, ResNet): init_linear(model.head)
     return model
 
 def init_linear(

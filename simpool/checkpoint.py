@@ -36,7 +36,7 @@ def set_rng_state(
     random.setstate((3, tuple(state["python"]), None))
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), pos, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    if state["cuda"]: torch.cuda.set_rng_state_all(state["cuda"])
+    if len(state["cuda"]) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state["cuda"]) # on another number of GPUs the run goes on with other draws
 
 # %% ../nbs/11_checkpoint.ipynb #357ee83e
 def config_key(
@@ -57,7 +57,10 @@ def load_state(
     path:str|Path, # file of `save_state`
 )->dict: # the state, on the CPU
     "Read the state of a run; a file that is no such state is named"
-    try: return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict): raise TypeError(f"it holds a {type(state).__name__}")
+        return state
     except Exception as e: # reading a damaged file can fail in any way
         raise UserError(f"{path} is not a whole checkpoint ({type(e).__name__}): remove it to start this run anew") from e
 

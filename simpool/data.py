@@ -6,7 +6,8 @@
 __all__ = ['EXTENSIONS', 'MEAN', 'STD', 'SceneImages', 'image_files', 'FolderImages', 'open_images', 'save_pointer', 'open_split',
            'normalize', 'stack_images', 'center_view']
 
-# %% ../nbs/07_data.ipynb #6b8dfda0
+# %% ../nbs/07_data.ipynb #3765bec3
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -52,15 +53,21 @@ class FolderImages(Dataset):
     def __init__(
         self,
         folder:str|Path, # ImageFolder tree, or images side by side
+        classes:tuple=None, # names in the order of their ids, e.g. those of the training split; None: the folders found, sorted
     ):
         folder = Path(folder)
         if not folder.is_dir(): raise UserError(f"no image folder at {folder}")
         self.files = image_files(folder)
         if not self.files: raise UserError(f"no images in {folder}: expected {' '.join(EXTENSIONS)} in it or in one folder a class")
-        flat = any(f.parent == folder for f in self.files)
-        names = [] if flat else sorted({f.relative_to(folder).parts[0] for f in self.files})
-        self.classes = tuple(names)
-        self.label = np.array([0 if flat else names.index(f.relative_to(folder).parts[0]) for f in self.files])
+        loose = [f for f in self.files if f.parent == folder]
+        flat = bool(loose)
+        if flat and len(loose) < len(self.files): raise UserError(f"{folder} holds class folders and {len(loose)} loose image(s), e.g. {loose[0].name}: move one kind away")
+        names = ["" if flat else f.relative_to(folder).parts[0] for f in self.files]
+        self.classes = tuple(classes or () if flat else classes or sorted(set(names)))
+        unknown = sorted(set(names) - set(self.classes)) if not flat else []
+        if unknown: raise UserError(f"class folder {folder/unknown[0]} is not among the {len(self.classes)} training classes: rename or remove it")
+        ids = {name: i for i, name in enumerate(self.classes)}
+        self.label = np.array([0 if flat else ids[name] for name in names])
 
     def __len__(self): return len(self.files)
 
@@ -89,7 +96,9 @@ def save_pointer(
     folder = Path(os.path.expandvars(str(source))).expanduser()
     found = [n for n in names if (folder/n).is_dir()]
     if not found: raise UserError(f"no {' or '.join(names)} in {folder} (from {str(source)!r}): set the variable or the path to the folder that holds them")
-    return write_json(dict(folder=f"{source}/{found[0]}", images=len(image_files(folder/found[0]))), path)
+    files = image_files(folder/found[0])
+    listing = "\n".join(f"{f.relative_to(folder)} {f.stat().st_size}" for f in files) # names and sizes: changed images are seen
+    return write_json(dict(folder=f"{source}/{found[0]}", images=len(files), digest=hashlib.sha256(listing.encode()).hexdigest()), path)
 
 def open_split(
     folder:str|Path, # of the data stage
@@ -100,7 +109,8 @@ def open_split(
     if path.exists(): return open_images(path)
     pointer = path.with_suffix(".json")
     if not pointer.exists(): raise UserError(f"no split {split!r} in {folder}: `dvc repro data` makes it")
-    return FolderImages(os.path.expandvars(json.loads(pointer.read_text())["folder"]))
+    classes = None if split == "train" else open_split(folder, "train").classes # ids mean the same in all splits
+    return FolderImages(os.path.expandvars(json.loads(pointer.read_text())["folder"]), classes)
 
 # %% ../nbs/07_data.ipynb #92df522d
 def normalize(

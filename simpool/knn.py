@@ -30,7 +30,7 @@ def vote(
     temperature:float=.07, # of the weights exp(similarity / temperature)
 )->Tensor: # (m, n_classes)
     "Score of each class: the sum of its neighbours' weights"
-    return torch.zeros(len(label), n_classes).scatter_add_(1, label, (similarity/temperature).exp())
+    return similarity.new_zeros(len(label), n_classes).scatter_add_(1, label, (similarity/temperature).exp())
 
 # %% ../nbs/17_knn.ipynb #1dcde90e
 def knn_classify(
@@ -43,7 +43,7 @@ def knn_classify(
 )->dict[int, tuple[float, float]]: # k -> (top-1, top-5) in percent
     "k-NN accuracy as in DINO and SimPool, for any class ids and any sizes"
     if not len(train_x) or not len(test_x): raise UserError(f"k-NN needs images on both sides, got {len(train_x)} to vote and {len(test_x)} to classify")
-    train_y, test_y = torch.as_tensor(train_y), torch.as_tensor(test_y)
+    train_y, test_y = (torch.as_tensor(y, device=train_x.device) for y in (train_y, test_y)) # all of it runs where the features are
     classes, y = train_y.unique(return_inverse=True)
     similarity, index = neighbours(train_x, test_x, max(k))
     result = {}

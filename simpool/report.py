@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['POOL_LABEL', 'pool_name', 'save_csv', 'save_run', 'read_run', 'save_table', 'show_log']
 
-# %% ../nbs/20_report.ipynb #519aa915
+# %% ../nbs/20_report.ipynb #7ea462b8
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,12 +42,14 @@ def save_run(
     model_config:dict, # arguments of `create_model`
     log:list[dict], # rows of `fit`
     facts:dict, # provenance
+    run_dir:Path=None, # folder of its checkpoints, removed when all is kept
 ):
     "Keep a training: models/<run>.safetensors, logs/<run>.csv, runs/<run>.json"
     save_model(model, model_config, results/"models"/f"{run}.safetensors")
-    save_csv(pd.DataFrame(log).drop(columns="seconds").round(4), results/"logs"/f"{run}.csv")
+    save_csv(pd.DataFrame(log).drop(columns="seconds").map(lambda v: float(f"{v:.5g}")), results/"logs"/f"{run}.csv")
     if "parameters" in facts: facts = facts | dict(parameters=asdict(facts["parameters"]))
-    write_json(dict(run=run, model=model_config, last={k: round(v, 4) for k, v in log[-1].items() if k != "seconds"}, **facts), results/"runs"/f"{run}.json")
+    write_json(dict(run=run, model=model_config, last={k: float(f"{v:.5g}") for k, v in log[-1].items() if k != "seconds"}, **facts), results/"runs"/f"{run}.json")
+    if run_dir is not None: shutil.rmtree(run_dir, ignore_errors=True)
 
 def read_run(
     results:Path, # folder of the scale

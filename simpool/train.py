@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Batches', 'prepare', 'fit', 'resume', 'DINOConfig', 'DINOTask', 'pretrain']
 
-# %% ../nbs/14_train.ipynb #36ec7537
+# %% ../nbs/14_train.ipynb #ca8dac5c
 import copy
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,16 +69,16 @@ def fit(
     task, # has `parts` (name -> module or optimizer) and `step(batch, step, epoch) -> {name: scalar tensor}`
     batches:Batches, # the data
     epochs:int, # how many
-    run_dir:str|Path=None, # where `last.pt` is kept while the run lasts; None: nowhere
-    config:dict=None, # what makes the run what it is; a checkpoint of another configuration is not resumed
+    run_dir:str|Path=None, # folder for the run's checkpoint; None: nowhere
+    config:dict=None, # what makes the run what it is: its digest names the checkpoint, so that no run takes up another's
     num_workers:int=0, # processes that prepare batches
     desc:str="train", # for the progress bar
     every_s:float=60, # seconds between checkpoints, at ends of epochs
     stop_after:int=None, # stop after so many epochs of this call, as an interruption would
 )->list[dict]: # one row an epoch: epoch, seconds, means of what `step` gave
-    "Train; a run that was interrupted goes on where its last checkpoint stands, to the bit"
-    path, key = run_dir and Path(run_dir)/"last.pt", config_key(config or {})
-    log, first = resume(task, path, key) if path and path.exists() else ([], 0)
+    "Train; a run that was interrupted goes on where its last checkpoint stands; on the CPU to the bit"
+    path = run_dir and Path(run_dir)/f"{config_key(dict(config or {}, code=os.environ.get('SIMPOOL_RUN_KEY')))}.pt" # in the pipeline also of code and data
+    log, first = resume(task, path) if path and path.exists() else ([], 0)
     bar = progress(None, desc, total=epochs*len(batches), initial=first*len(batches))
     saved = time.time()
     for epoch in range(first, epochs):
@@ -93,7 +94,7 @@ def fit(
         bar.set_postfix(epoch=f"{epoch+1}/{epochs}", loss=f"{row['loss']:.3f}")
         last = epoch == epochs-1 or stop_after == epoch-first+1
         if path and (last or time.time()-saved > every_s):
-            save_state(dict(key=key, epoch=epoch+1, log=log, rng=rng_state(), parts={k: p.state_dict() for k, p in task.parts.items()}), path)
+            save_state(dict(epoch=epoch+1, log=log, rng=rng_state(), parts={k: p.state_dict() for k, p in task.parts.items()}), path)
             saved = time.time()
         if stop_after == epoch-first+1: break
     bar.close()
@@ -102,13 +103,9 @@ def fit(
 def resume(
     task, # as in `fit`; its parts are loaded in place
     path:Path, # checkpoint
-    key:str, # of the configuration
 )->tuple[list[dict], int]: # log so far, next epoch
     "Put a run back to its last checkpoint, random states included"
     state = load_state(path)
-    if state.get("key") != key:
-        path.unlink() # another configuration: its results are elsewhere or wanted no more
-        return [], 0
     for k, part in task.parts.items(): part.load_state_dict(state["parts"][k])
     set_rng_state(state["rng"])
     return state["log"], state["epoch"]

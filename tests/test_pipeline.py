@@ -84,7 +84,8 @@ def test_prose_does_not_change_the_key_and_code_does():
 
 
 def test_key_follows_imports():
-    assert {"simpool.train", "simpool.dino", "simpool.core"} <= set(run_nb.modules("from simpool.train import fit", {}))
+    assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= set(run_nb.modules("from simpool.train import fit", {}))
+    assert "simpool.maps" in run_nb.modules("from simpool import SimPool", {})
     assert "simpool.knn" not in run_nb.modules("from simpool.train import fit", {})
 
 

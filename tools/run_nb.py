@@ -52,17 +52,24 @@ def declared(nb, path):
     return {t.id: ast.literal_eval(node.value) for node in ast.parse(tagged[0].source).body if isinstance(node, ast.Assign) for t in node.targets}
 
 
+def typed(what, value, default):
+    "A number where the notebook declares one; YAML reads 1e-3 as a string"
+    if isinstance(default, bool) or not isinstance(default, (int, float)) or isinstance(value, (int, float)): return value
+    try: return float(value)
+    except (TypeError, ValueError): fail(f"{what} must be a number like {default}, got {value!r}")
+
+
 def read_parameters(args, names):
     "Sections of params.yaml, then -p, each name known to the notebook"
     params, given = yaml.safe_load((ROOT/"params.yaml").read_text()), {}
     for dotted in args.section:
         for name, value in section(params, dotted).items():
             if name not in names: fail(f"params.yaml: {dotted} has an unknown parameter {name!r}" + did_you_mean(name, names))
-            given[name] = value
+            given[name] = typed(f"params.yaml: {dotted}.{name}", value, names[name])
     for item in args.parameter:
         name, _, value = item.partition("=")
         if name not in names: fail(f"-p {item}: {args.notebook} has no parameter {name!r}" + did_you_mean(name, names))
-        given[name] = yaml.safe_load(value)
+        given[name] = typed(f"-p {name}", yaml.safe_load(value), names[name])
     return given
 
 
@@ -78,8 +85,11 @@ def meaning(source):
 def modules(source, seen):
     "simpool modules that a source imports, with those they import"
     for node in ast.walk(ast.parse(source)):
-        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom): names = ["simpool." + (node.module or "") if node.level else node.module] # the export makes imports relative
+        elif isinstance(node, ast.Import): names = [a.name for a in node.names]
+        else: continue
         for name in names:
+            if name == "simpool": name = "simpool.__init__"
             path = ROOT/f"{name.replace('.', '/')}.py"
             if name.startswith("simpool.") and name not in seen and path.exists():
                 seen[name] = path.read_text()
@@ -112,6 +122,17 @@ def dvc_stage():
     return sorted(set(inputs)), [o.def_path for o in stage.outs]
 
 
+def kept(out, key, outputs):
+    "Whether the outputs are those of a run with this key, byte for byte"
+    if not out.exists() or not all(Path(o).exists() for o in outputs): return False
+    seen = nbformat.read(out, 4).metadata.get("simpool", {})
+    return seen.get("key") == key and seen.get("outputs") == digests(out, outputs)
+
+
+def digests(out, outputs):
+    return {o: file_digest(o) for o in outputs if Path(o).resolve() != out.resolve()}
+
+
 def tidy(nb):
     "Drop what differs from run to run: times, ids papermill makes, progress bars"
     nb.metadata.pop("papermill", None)
@@ -137,10 +158,10 @@ def main():
     if stage:
         inputs, outputs = stage
         key = run_key(nb, given, inputs)
-        if not os.environ.get("SIMPOOL_RERUN") and all(Path(o).exists() for o in outputs) and args.out.exists():
-            if nbformat.read(args.out, 4).metadata.get("simpool", {}).get("key") == key:
-                print("same code, parameters and inputs as in the last run: its outputs are kept", flush=True)
-                return
+        if not os.environ.get("SIMPOOL_RERUN") and kept(args.out, key, outputs):
+            print("same code, parameters and inputs as in the last run: its outputs are kept", flush=True)
+            return
+        os.environ["SIMPOOL_RUN_KEY"] = key # an interrupted training is taken up only by the same run
     import papermill
     args.out.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -151,7 +172,7 @@ def main():
         args.out.replace(failed)
         fail(f"{args.notebook} stopped with {e.ename}: {e.evalue} (everything up to there is in {failed})")
     done = tidy(nbformat.read(args.out, 4))
-    if key: done.metadata["simpool"] = {"key": key}
+    if key: done.metadata["simpool"] = {"key": key, "outputs": digests(args.out, outputs)}
     nbformat.write(done, args.out)
 
 
