@@ -1,10 +1,10 @@
 "The experiments run end to end on a few scenes: data, both trainings, k-NN, attention, report; then from a class folder."
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 from PIL import Image
@@ -25,23 +25,30 @@ def project(tmp_path_factory):
     return folder
 
 
-def run(project, notebook, *parameters):
-    words = [w for p in parameters for w in ("-p", p)]
-    r = subprocess.run([sys.executable, "tools/run_nb.py", f"nbs/experiments/{notebook}.ipynb", f"done/{notebook}.ipynb", *words], cwd=project, capture_output=True, text=True, timeout=300)
-    assert r.returncode == 0, r.stderr[-3000:]
+def run(project, notebook, monkeypatch, **parameters):
+    "The code cells in order, in this process (a kernel for each notebook would take minutes), the parameters put where papermill puts them"
+    monkeypatch.chdir(project)
+    names = {"__name__": "__main__"}
+    for cell in nbformat.read(project/"nbs"/"experiments"/f"{notebook}.ipynb", 4).cells:
+        if cell.cell_type != "code": continue
+        exec(compile(cell.source, notebook, "exec"), names)
+        if "parameters" in cell.metadata.get("tags", []):
+            assert set(parameters) <= set(names)
+            names.update(parameters)
+    plt.close("all")
 
 
-def test_from_scenes_to_the_report(project):
-    run(project, "10_data", "n_train=200", "n_test=60")
+def test_from_scenes_to_the_report(project, monkeypatch):
+    run(project, "10_data", monkeypatch, n_train=200, n_test=60)
     for pool in ("baseline", "simpool"):
-        run(project, "20_supervised", f"pool={pool}", "epochs=1")
-        run(project, "21_dino", f"pool={pool}", "name=resnet", "epochs=1", "warmup_epochs=0", "global_size=32")
+        run(project, "20_supervised", monkeypatch, pool=pool, epochs=1)
+        run(project, "21_dino", monkeypatch, pool=pool, name="resnet", epochs=1, warmup_epochs=0, global_size=32)
         for training, name, other in (("supervised", "vit", "resnet"), ("dino", "resnet", "vit")): # let the two that were trained stand in for all four
             for kind, end in (("models", "safetensors"), ("runs", "json")):
                 shutil.copy(project/f"results/scratch/{kind}/{training}-{name}-{pool}.{end}", project/f"results/scratch/{kind}/{training}-{other}-{pool}.{end}")
     for training in ("supervised", "dino"):
-        for notebook in ("30_knn", "31_attention"): run(project, notebook, f"training={training}")
-    run(project, "40_report")
+        for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, training=training)
+    run(project, "40_report", monkeypatch)
     results = project/"results"/"scratch"
     knn = pd.read_csv(results/"knn-supervised.csv")
     assert set(knn.pool) == {"cls", "simpool"} and set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"} and knn.top1.between(0, 100).all()
@@ -53,16 +60,16 @@ def test_from_scenes_to_the_report(project):
     assert not (project/"runs").exists() or not list((project/"runs").rglob("*.pt")), "a finished run leaves no checkpoint"
 
 
-def test_from_a_class_folder(project):
+def test_from_a_class_folder(project, monkeypatch):
     "The same notebooks on images that somebody else brings, as at scale `paper`"
     scenes = load_scenes(project/"data/sets/scratch/train.npz")
     for i, (image, label) in enumerate(zip(scenes["image"][:120], scenes["label"])):
         path = project/"photos"/("train" if i < 90 else "val")/f"class{label:02d}"/f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).resize((80, 70)).save(path)
-    folders = ("data=data/sets/photos", "results=results/photos", "scale=photos")
-    run(project, "10_data", f"source={project/'photos'}", "out=data/sets/photos")
-    for pool in ("baseline", "simpool"): run(project, "20_supervised", *folders, f"pool={pool}", "epochs=1", "warmup_epochs=0", "batch_size=30", "num_workers=1")
-    for notebook in ("30_knn", "31_attention"): run(project, notebook, *folders, "names=[vit]")
+    folders = dict(data="data/sets/photos", results="results/photos", scale="photos")
+    run(project, "10_data", monkeypatch, source=str(project/'photos'), out="data/sets/photos")
+    for pool in ("baseline", "simpool"): run(project, "20_supervised", monkeypatch, **folders, pool=pool, epochs=1, warmup_epochs=0, batch_size=30, num_workers=1)
+    for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, **folders, names=["vit"])
     knn = pd.read_csv(project/"results/photos/knn-supervised.csv")
     assert set(knn.split) == {"test"} and len(knn) == 16

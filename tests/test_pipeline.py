@@ -29,7 +29,7 @@ def project(tmp_path):
     for name in ("tools", "nbs/experiments"): (tmp_path/name).mkdir(parents=True)
     shutil.copy(ROOT/"tools"/"run_nb.py", tmp_path/"tools")
     (tmp_path/"params.yaml").write_text("small: {n: 3}\nwrong: {m: 3}\n")
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("words"), nbformat.v4.new_code_cell("n = 1 # how many", metadata=dict(tags=["parameters"])),
+    nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), cells=[nbformat.v4.new_markdown_cell("words"), nbformat.v4.new_code_cell("n = 1 # how many", metadata=dict(tags=["parameters"])),
                                          nbformat.v4.new_code_cell("import sys\nfrom pathlib import Path\nprint('working', file=sys.stderr)\nPath('out.txt').write_text(str(n))")])
     nbformat.write(nb, tmp_path/"nbs/experiments/a.ipynb")
     return tmp_path
@@ -51,6 +51,7 @@ def test_parameters_reach_the_notebook(project):
     (["-p", "k=3"], "has no parameter 'k'"),
     (["-s", "smal"], "no scale 'smal'; did you mean 'small'?"),
     (["-s", "small.x"], "no section 'small.x'"),
+    (["-p", "n=many"], "must be a number"),
 ])
 def test_unknown_names_stop_before_the_kernel(project, args, words):
     r = run("nbs/experiments/a.ipynb", "done.ipynb", *args, cwd=project)

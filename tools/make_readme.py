@@ -1,4 +1,5 @@
 "nbs/index.ipynb, as it stands with its outputs, to README.md; cells tagged remove_input show their output alone, remove_cell nothing."
+import re
 from pathlib import Path
 
 from nbconvert import MarkdownExporter
@@ -12,7 +13,7 @@ def readme():
     config = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={"remove_input"}, remove_cell_tags={"remove_cell"}))
     text, _ = MarkdownExporter(config=config).from_filename(str(ROOT/"nbs"/"index.ipynb"))
     text = text.replace("](../", "](").replace('src="../', 'src="') # paths from the root instead of from nbs/
-    return "<!-- made from nbs/index.ipynb by `make readme`; edit it there -->\n\n" + "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+    return "<!-- made from nbs/index.ipynb by `make readme`; edit it there -->\n\n" + re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.strip().splitlines())) + "\n"
 
 
 if __name__ == "__main__":
