@@ -28,9 +28,9 @@ def project(tmp_path):
     "A small project around run_nb: one notebook that writes a number"
     for name in ("tools", "nbs/experiments"): (tmp_path/name).mkdir(parents=True)
     shutil.copy(ROOT/"tools"/"run_nb.py", tmp_path/"tools")
-    (tmp_path/"params.yaml").write_text("small: {n: 3}\nwrong: {m: 3}\n")
+    (tmp_path/"params.yaml").write_text("small: {n: 3}\nwrong: {nn: 3}\n")
     nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), cells=[nbformat.v4.new_markdown_cell("words"), nbformat.v4.new_code_cell("n = 1 # how many", metadata=dict(tags=["parameters"])),
-                                         nbformat.v4.new_code_cell("import sys\nfrom pathlib import Path\nprint('working', file=sys.stderr)\nPath('out.txt').write_text(str(n))")])
+                                         nbformat.v4.new_code_cell("import sys\nfrom pathlib import Path\nprint('work' + 'ing', file=sys.stderr)\nPath('out.txt').write_text(str(n))")])
     nbformat.write(nb, tmp_path/"nbs/experiments/a.ipynb")
     return tmp_path
 
@@ -47,7 +47,7 @@ def test_parameters_reach_the_notebook(project):
 
 
 @pytest.mark.parametrize("args, words", [
-    (["-s", "wrong"], "unknown parameter 'm'; did you mean 'n'?"),
+    (["-s", "wrong"], "unknown parameter 'nn'; did you mean 'n'?"),
     (["-p", "k=3"], "has no parameter 'k'"),
     (["-s", "smal"], "no scale 'smal'; did you mean 'small'?"),
     (["-s", "small.x"], "no section 'small.x'"),

@@ -44,4 +44,4 @@ def test_lock_holds_the_pins_and_no_address():
     locked = dict(re.findall(r"^([a-z0-9_.-]+)==(\S+)", lock, re.M))
     for pin in card["dev_requirements"].split() + (ROOT/"requirements.in").read_text().split():
         if "==" in pin: assert locked[pin.split("==")[0]] == pin.split("==")[1]
-    assert "http" not in lock and "--index" not in lock
+    assert "://" not in lock and "--index" not in lock
