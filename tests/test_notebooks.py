@@ -1,6 +1,5 @@
 "Every notebook runs from top to bottom: library notebooks as they stand, experiments at their default (smoke) parameters."
 import ast
-import os
 from pathlib import Path
 
 import nbformat
