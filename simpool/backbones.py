@@ -7,11 +7,10 @@ __all__ = ['MINIS', 'VITS', 'vit_mini', 'resnet_mini', 'convnext_mini', 'build_b
            'init_linear', 'baseline_pool']
 
 # %% ../nbs/05_backbones.ipynb #f03b27e5
-import inspect
+from collections.abc import Callable
 from functools import partial
 
 import timm
-import torch
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from .attention import attend
 from .core import UserError
-from .pools import create_pool
+from .pools import create_pool, has_attention
 
 # %% ../nbs/05_backbones.ipynb #62156e72
 def vit_mini(pretrained=False, **kwargs):
@@ -101,7 +100,7 @@ class PooledModel(nn.Module):
     def features(
         self,
         images:Tensor, # (B, C, H, W)
-    )->tuple[Tensor, tuple[int, int]]: # what the pooling reads: tokens (B, N, D), prefix included where it takes it, or map (B, D, h, w); grid (h, w)
+    )->tuple[Tensor, tuple[int, int]]: # what the pooling reads: tokens (B, N, D), prefix included where it takes it, or map (B, D, h, w), also where it looks at neighbours; grid (h, w)
         "Features right before the pooling"
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise UserError(f"expected images (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
@@ -112,7 +111,9 @@ class PooledModel(nn.Module):
         else:
             grid = self.grid(images)
             if not getattr(self.pool, "takes_prefix", False): x = x[:, x.shape[1]-grid[0]*grid[1]:]
-        return (self.norm(x) if self.norm_first else x), grid
+            if self.norm_first: x = self.norm(x)
+            if getattr(self.pool, "wants_map", False): x = x.mT.unflatten(-1, grid)
+        return x, grid
 
     def tokens(
         self,
@@ -134,8 +135,11 @@ class PooledModel(nn.Module):
         self,
         images:Tensor, # (B, C, H, W)
     )->Tensor: # (B, D), or logits (B, num_classes)
-        "Pooled vector, or logits where there is a classifier"
-        return self.head(self.pooled(self.features(images)[0]))
+        "Pooled vector, or logits where there is a classifier: of several pooled vectors the largest of each class (paper, Section 4.1)"
+        x, _ = self.features(images)
+        if not self.num_classes or getattr(self.pool, "num_vectors", 1) == 1: return self.head(self.pooled(x))
+        z = self.pool.vectors(x) # (B, k, D)
+        return self.head(z if self.norm_first else self.norm(z)).amax(1)
 
     def attention(
         self,
@@ -143,8 +147,7 @@ class PooledModel(nn.Module):
     )->Tensor: # (B, nh, h, w), each map sums to one
         "Attention of the pooling over the patches"
         if getattr(self.pool, "takes_prefix", False): return self.cls_attention(images)
-        if "return_attn" not in inspect.signature(self.pool.forward).parameters:
-            raise UserError(f"{type(self.pool).__name__} has no attention: it weighs all positions alike")
+        if not has_attention(self.pool): raise UserError("this model's pooling has no attention: simpool.pools.influence shows which positions it depends on")
         x, grid = self.features(images)
         return self.pool(x, return_attn=True)[1].flatten(2).unflatten(-1, grid)
 
@@ -166,7 +169,7 @@ class PooledModel(nn.Module):
 # %% ../nbs/05_backbones.ipynb #a9e9bacb
 def create_model(
     backbone:str, # timm name such as "vit_small_patch16_224", "resnet50", "convnext_small"; or "vit_mini", "resnet_mini", "convnext_mini"
-    pool:str|nn.Module="simpool", # a name of `list_pools()`, or a module (B, N, D) or (B, D, h, w) -> (B, D)
+    pool:str|nn.Module|Callable="simpool", # a name of `list_pools()`, a module (B, N, D) or (B, D, h, w) -> (B, D), or a function that makes one from D
     gamma:float|str|None="auto", # exponent of SimPool; "auto": 1.25 for transformers, 2.0 for convnets (paper); None: arithmetic mean
     num_classes:int=0, # 0: the pooled vector comes out
     in_chans:int=3, # channels of the images
@@ -178,9 +181,9 @@ def create_model(
     body = build_body(backbone, pool == "cls" or getattr(pool, "takes_prefix", False), in_chans, img_size, **timm_kwargs)
     transformer = hasattr(body, "blocks") and hasattr(body, "patch_embed")
     if pool == "cls" and not transformer: raise UserError(f"pool 'cls' needs a transformer, {backbone} is none: use 'gap' or 'simpool'")
-    if isinstance(pool, str):
+    if not isinstance(pool, nn.Module):
         gamma = (1.25 if transformer else 2.0) if gamma == "auto" else gamma
-        pool = create_pool(pool, body.num_features, **(dict(gamma=gamma) if pool == "simpool" else {}))
+        pool = pool(body.num_features) if callable(pool) else create_pool(pool, body.num_features, **(dict(gamma=gamma) if pool == "simpool" else {}))
         if not isinstance(body, ResNet): # official: std .02 in ViT and ConvNeXt, PyTorch's default in ResNet
             for module in pool.modules():
                 if isinstance(module, nn.Linear): init_linear(module)

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import UserError
-
 # %% ../nbs/19_localization.ipynb #3cefcb3e
 def attention_mass(
     maps:Tensor, # (B, h, w), each sums to one
