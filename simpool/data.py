@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXTENSIONS', 'MEAN', 'STD', 'SceneImages', 'image_files', 'FolderImages', 'open_images', 'save_pointer', 'open_split',
-           'normalize', 'stack_images', 'center_view']
+           'Subset', 'first_of_each_class', 'normalize', 'stack_images', 'center_view']
 
 # %% ../nbs/07_data.ipynb #3765bec3
 import hashlib
@@ -111,6 +111,30 @@ def open_split(
     if not pointer.exists(): raise UserError(f"no split {split!r} in {folder}: `dvc repro data` makes it")
     classes = None if split == "train" else open_split(folder, "train").classes # ids mean the same in all splits
     return FolderImages(os.path.expandvars(json.loads(pointer.read_text())["folder"]), classes)
+
+# %% ../nbs/07_data.ipynb #4d4888a9
+class Subset(Dataset):
+    "Some images of a dataset"
+    def __init__(
+        self,
+        images:Dataset, # items (PIL image, class id), with `.label` and `.classes`
+        index:np.ndarray, # which
+    ):
+        self.images, self.index = images, index
+        self.label, self.classes = np.asarray(images.label)[index], images.classes
+
+    def __len__(self): return len(self.index)
+
+    def __getitem__(self, i)->tuple[Image.Image, int]: return self.images[self.index[i]]
+
+def first_of_each_class(
+    images:Dataset, # items (PIL image, class id), with `.label` and `.classes`
+    n:int=None, # images of each class; None: all
+)->Dataset: # the first n of each class, in the order they have
+    "A smaller set as the official `--subset` takes it"
+    if n is None: return images
+    label = np.asarray(images.label)
+    return Subset(images, np.sort(np.concatenate([np.flatnonzero(label == c)[:n] for c in np.unique(label)])))
 
 # %% ../nbs/07_data.ipynb #92df522d
 def normalize(

@@ -233,29 +233,36 @@ class Pooling(nn.Module):
         self.num_vectors = 1 if self.project else k
 
     @property
+    def same_keys(self)->bool:
+        "Whether keys and values stay the same over the iterations"
+        m = self.maps[0]
+        return len(self.maps) == 1 and not self.joint and type(m.update_x) is Same and not getattr(m.value, "reads_query", False)
+
+    @property
     def has_attention(self)->bool:
         "Whether it weighs positions differently"
         return not isinstance(self.maps[-1].attention, (Uniform, Ones))
 
-    def weigh(self, m, x, u, grid):
-        "One iteration: z (B, k, D), attention (B, nh, k, N), values (B, N, D)"
+    def weigh(self, m, x, u, grid, known=None):
+        "One iteration: z (B, k, D), attention (B, nh, k, N), keys and values (B, N, D); `known` are keys and values of the same x"
         full = torch.promote_types(x.dtype, torch.float32) # softmax, powers and sums need float32 at least
         q = None if u is None else m.query(m.read("q", u))                                           # (1)
-        k = m.key(m.read("k", x))                                                                    # (2)
+        k, v = known or (m.key(m.read("k", x)), m.value(m.read("v", x), q, grid))                    # (2), (4)
         s = m.similarity and m.similarity(split_heads(q, self.num_heads), split_heads(k, self.num_heads)).to(full)
-        with torch.autocast(x.device.type, enabled=False): a = m.attention(s, x.to(full), grid).to(full) # (3)
-        v = m.value(m.read("v", x), q, grid)                                                         # (4)
-        with torch.autocast(x.device.type, enabled=False): z = m.mean(split_heads(v, self.num_heads).to(full), a) # (5)
-        return z.transpose(1, 2).flatten(2).to(x.dtype), a, v
+        with torch.autocast(x.device.type, enabled=False):
+            a = m.attention(s, x.to(full), grid).to(full)                                            # (3)
+            z = m.mean(split_heads(v, self.num_heads).to(full), a)                                   # (5)
+        return z.transpose(1, 2).flatten(2).to(x.dtype), a, (k, v)
 
     def run(self, x, grid):
         "U^T (B, k, D), and the last attention (B, nh, k, N)"
-        u = None if self.init is None else self.init(x)
+        u, known = None if self.init is None else self.init(x), None
         for t in range(self.iterations):
             m = self.maps[t % len(self.maps)]
             seen = torch.cat([u, x], 1) if self.joint else x
-            z, a, v = self.weigh(m, seen, u, grid)
-            if t < self.iterations-1: x = m.update_x(x, v, a, lambda q: m.update_u(self.weigh(m, seen, q, grid)[0], q)) # (6)
+            z, a, known = self.weigh(m, seen, u, grid, known)
+            if t < self.iterations-1: x = m.update_x(x, known[1], a, lambda q: m.update_u(self.weigh(m, seen, q, grid)[0], q)) # (6)
+            if not self.same_keys: known = None
             u = m.update_u(z, u)                                                                     # (7)
         return u, a
 

@@ -7,8 +7,9 @@ __all__ = ['GROUPS', 'Entry', 'register_pool', 'list_pools', 'pool_entry', 'crea
            'AverageMax', 'gem', 'lse', 'SquaredLength', 'SmoothLinear', 'UnitLength', 'how', 'wants_map',
            'RandomPositions', 'NearestQuery', 'KeepIfEmpty', 'kmeans', 'Sinkhorn', 'otk', 'Gaussian', 'RecurrentUpdate',
            'slot', 'Excite', 'ScaleChannels', 'TakeValues', 'se', 'SpatialGate', 'TakeWeightedValues', 'cbam',
-           'GatherExcite', 'TransformerUpdate', 'LikeQueries', 'transformer_maps', 'vit', 'cait', 'ClsToken', 'table_1',
-           'markdown_table', 'influence', 'where_it_looks', 'has_attention', 'show_gallery']
+           'GatherExcite', 'TransformerUpdate', 'LikeQueries', 'transformer_maps', 'vit', 'cait', 'ClsToken',
+           'LengthWeighted', 'Centres', 'simpool_ablation', 'table_1', 'markdown_table', 'influence', 'where_it_looks',
+           'has_attention', 'show_gallery']
 
 # %% ../nbs/04_pools.ipynb #ad1aecc7
 import inspect
@@ -16,13 +17,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import entropy
 from .core import UserError
-from .framework import (COLUMNS, Average, Dot, Learnable, Linear, LogMeanExp, Maps, NegativeSquaredDistance, Ones, Part, Pooling,
+from .framework import (COLUMNS, AboveMinimum, Average, Cosine, Dot, Learnable, Linear, LogMeanExp, Maps, NegativeSquaredDistance, Ones, Part, Pooling,
                                PowerMean, Same, SlotSoftmax, Softmax, simpool_instance, symbols)
 from .simpool import SimPool, to_tokens
 
@@ -313,7 +315,7 @@ class Excite(Part):
 
 class ScaleChannels(Part):
     "Each channel times its factor"
-    symbol = r"\mathrm{diag}(q)X"
+    symbol, reads_query = r"\mathrm{diag}(q)X", True
 
     def __init__(
         self,
@@ -462,6 +464,58 @@ class ClsToken(nn.Module):
 # %% ../nbs/04_pools.ipynb #4209a889
 register_pool("simpool", "SimPool", 5, category=True, instance=simpool_instance)(SimPool)
 
+# %% ../nbs/04_pools.ipynb #65112716
+class LengthWeighted(Part):
+    "One query: the average of all positions, weighted by their squared lengths"
+    symbol = r"\mathrm{diag}(X^\top X)"
+
+    def forward(self, x):
+        w = x.square().sum(-1, keepdim=True)
+        return (w*x).sum(1, keepdim=True)/w.sum(1, keepdim=True).clamp(min=1e-12)
+
+class Centres(Part):
+    "Queries begin at the centres of k-means"
+    symbol = r"k\mathrm{-means}(X)"
+
+    def __init__(
+        self,
+        dim:int, # D, channels
+        k:int, # queries
+    ):
+        super().__init__()
+        self.k, self.kmeans = k, kmeans(dim, k)
+
+    def forward(self, x): return self.kmeans.vectors(x)
+
+def simpool_ablation(
+    dim:int, # D, channels of the features
+    gamma:float=2., # exponent; None: arithmetic mean
+    num_heads:int=1, # heads
+    competing:bool=False, # eta_2(sigma_1(S)) instead of sigma_2(S)
+    layers:int=1, # iterations with parameters of their own
+    iterations:int=1, # iterations with shared parameters
+    init:str="gap", # U^0: "gap", "learned" or "length"
+    similarity:str="dot", # "dot", "distance" or "cosine"
+    k:int=1, # vectors, begun at k-means' centres
+    merge:str="max", # k vectors to one: "max" or "project"
+    tied:bool=False, # W_Q = W_K
+    linear:str="qk", # which of q, k, v have a linear layer
+    normed:str="kv", # which of q, k, v read LN(X)
+)->Pooling: # SimPool with some of its switches turned
+    "SimPool with every design choice of Table 10 as a switch"
+    choices = dict(init=("gap", "learned", "length"), similarity=("dot", "distance", "cosine"))
+    for what, given in dict(init=init, similarity=similarity).items():
+        if given not in choices[what]: raise UserError(f"{what} {given!r} does not exist: choose one of {', '.join(choices[what])}")
+    if gamma and "v" in linear: raise UserError("a linear layer on the values goes with gamma=None, as in Table 10 right")
+    d = 1 if similarity == "cosine" else dim//num_heads
+    def maps():
+        q, key, v = (Linear(dim, f"W_{c.upper()} {of}") if c in linear else None for c, of in zip("qkv", "UXX"))
+        if tied: key.weight = q.weight
+        s = dict(dot=Dot, distance=NegativeSquaredDistance, cosine=Cosine)[similarity]()
+        return Maps(q, key, s, (SlotSoftmax if competing else Softmax)(d), AboveMinimum() if gamma else v, PowerMean(gamma or 1.), normed=normed, dim=dim)
+    first = Centres(dim, k) if k > 1 else dict(gap=Average, learned=lambda: Learnable(dim), length=LengthWeighted)[init]()
+    return Pooling(dim, [maps() for _ in range(layers)], first, layers*iterations, num_heads, merge=merge)
+
 # %% ../nbs/04_pools.ipynb #b341e4b3
 def table_1(
     names:list[str]=None, # of poolings; None: all that are instances of the framework
@@ -515,19 +569,19 @@ def has_attention(
 
 # %% ../nbs/04_pools.ipynb #590f5e22
 def show_gallery(
-    maps:dict[str, tuple], # label -> (map (H, W), what it is)
-    picture=None, # (H, W, 3) or (H, W), shown first
-    columns:int=6, # panels in a row
-): # a matplotlib figure
-    "One image, every pooling's map side by side, each on its own scale from 0"
+    maps:dict[str, tuple], # label -> (maps (n, h, w), what they are)
+    pictures, # (n, H, W, 3) or (n, H, W), the first column
+    cell:float=.85, # inches a picture
+): # a matplotlib figure: a row an image, a column a pooling
+    "The same images, every pooling's map side by side, each on its own scale from 0"
     import matplotlib.pyplot as plt
-    panels = ([("image", picture, "")] if picture is not None else []) + [(label, m, kind) for label, (m, kind) in maps.items()]
-    rows = -(-len(panels)//columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.45*columns, 1.75*rows), layout="constrained", squeeze=False)
-    for ax in axes.flat: ax.axis("off")
-    for ax, (label, m, kind) in zip(axes.flat, panels):
-        if kind: ax.imshow(m, vmin=0)
-        else: ax.imshow(m, cmap=None if m.ndim == 3 else "gray")
-        ax.set_title(label + (f"\n{kind}" if kind else "\n"), fontsize=8)
+    n = len(pictures)
+    fig, axes = plt.subplots(n, 1+len(maps), figsize=(cell*(1+len(maps)), cell*n+.35), layout="constrained", squeeze=False)
+    for i in range(n):
+        axes[i, 0].imshow(pictures[i], cmap=None if np.ndim(pictures[i]) == 3 else "gray")
+        for ax, (label, (m, kind)) in zip(axes[i, 1:], maps.items()):
+            ax.imshow(m[i], vmin=0)
+            if i == 0: ax.set_title(f"{label}\n{kind}", fontsize=7)
+    for ax in axes.flat: ax.set(xticks=[], yticks=[])
     plt.close(fig)
     return fig

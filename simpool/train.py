@@ -84,7 +84,7 @@ def fit(
     for epoch in range(first, epochs):
         started, sums = time.time(), {}
         batches.set_epoch(epoch)
-        for b, batch in enumerate(DataLoader(batches, batch_size=None, num_workers=num_workers, pin_memory=num_workers > 0)):
+        for b, batch in enumerate(DataLoader(batches, batch_size=None, num_workers=num_workers, pin_memory=num_workers > 0 and torch.cuda.is_available())):
             for k, v in task.step(batch, epoch*len(batches)+b, epoch).items(): sums[k] = sums.get(k, 0) + v
             bar.update()
         row = {k: float(v)/len(batches) for k, v in sums.items()}
