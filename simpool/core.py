@@ -103,10 +103,10 @@ def write_json(
 # %% ../nbs/00_core.ipynb #0d2e6555
 def git_commit(
     folder:str|Path=".", # a folder of the checkout
-)->str: # short hash, with "+" where the code or the parameters differ from it
+)->str: # short hash, with "+" where the code differs from it
     "The commit the code is at"
     def git(*args): return subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True).stdout.strip()
-    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments", ":/params.yaml") else "")
+    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments") else "")
 
 def machine()->str: # e.g. "x86_64, 2 cores, CPU bf16"
     "What ran it, without naming anybody's host"
