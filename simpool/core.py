@@ -77,7 +77,7 @@ def progress(
     **kwargs, # for tqdm
 ): # the iterable, with a bar on stderr
     "A progress bar with the time left, as text on stderr: it shows in a terminal, under `dvc repro` and in JupyterLab"
-    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=.5, leave=False, **kwargs)
+    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=.5, leave=False, disable="TQDM_DISABLE" in os.environ, **kwargs)
 
 # %% ../nbs/00_core.ipynb #87f10bb3
 @contextmanager

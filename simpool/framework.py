@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'Part', 'Same', 'Linear', 'Average', 'Learnable', 'Dot', 'NegativeSquaredDistance', 'Cosine', 'Uniform',
-           'Ones', 'Softmax', 'SlotSoftmax', 'log_mean_exp', 'alpha_mean', 'PowerMean', 'LogMeanExp', 'Maps',
-           'split_heads', 'Pooling', 'AboveMinimum', 'simpool_instance', 'symbols', 'show_flow']
+           'Ones', 'Softmax', 'SlotSoftmax', 'log_mean_exp', 'away_from_zero', 'alpha_mean', 'PowerMean', 'LogMeanExp',
+           'Maps', 'split_heads', 'Pooling', 'AboveMinimum', 'simpool_instance', 'symbols', 'show_flow']
 
 # %% ../nbs/03_framework.ipynb #98c9b7e6
 import math
@@ -20,9 +20,13 @@ from .simpool import check_finite, to_tokens
 class Part(nn.Module):
     "A map of the framework, with the symbol that Table 1 prints for it"
     symbol = ""
+    reads_x = True # a first query: whether it is made of the features
+    reads_query = True # a value: whether it looks at the query; if not, it is made once for all iterations
 
 class Same(Part):
     "The identity: hands on its first argument"
+    reads_query = False
+
     def __init__(
         self,
         symbol:str="", # LaTeX, where the paper writes the letter out
@@ -34,6 +38,8 @@ class Same(Part):
 
 class Linear(Part):
     "A learned linear map, perhaps of the normalised input"
+    reads_query = False
+
     def __init__(
         self,
         dim:int, # D, channels in and out
@@ -57,15 +63,16 @@ class Average(Part):
 
 class Learnable(Part):
     "Queries that are learned and the same for all images"
-    symbol = "U"
+    symbol, reads_x = "U", False
 
     def __init__(
         self,
         dim:int, # D, channels
         k:int=1, # queries
+        std:float=.02, # of the numbers they begin with
     ):
         super().__init__()
-        self.k, self.u = k, nn.Parameter(nn.init.trunc_normal_(torch.empty(k, dim), std=.02))
+        self.k, self.u = k, nn.Parameter(nn.init.trunc_normal_(torch.empty(k, dim), std=std, a=-2*std, b=2*std))
 
     def forward(self, x): return self.u.to(x.dtype).expand(len(x), -1, -1)
 
@@ -131,8 +138,15 @@ def log_mean_exp(
     a:Tensor, # weights (B, nh, k, N)
     r:float|Tensor, # scale, not zero
 )->Tensor: # (B, nh, k, d)
-    "(1/r) log sum_n a_n exp(r y_n), which no large or small value overflows"
-    return torch.logsumexp(r*y[:, :, None] + a.clamp(min=torch.finfo(a.dtype).tiny).log()[..., None], -2)/r
+    "(1/r) log of the weighted mean of exp(r y), which no large or small value overflows"
+    log_a = a.clamp(min=torch.finfo(a.dtype).tiny).log().masked_fill(a == 0, -math.inf)[..., None]
+    return (torch.logsumexp(r*y[:, :, None] + log_a, -2) - torch.logsumexp(log_a, -2))/r
+
+def away_from_zero(
+    r:Tensor, # a learned scale or exponent
+)->Tensor: # at least a hundredth in size
+    "Zero is a limit of its own, which dividing by r cannot reach"
+    return torch.where(r.abs() < .01, torch.where(r < 0, -.01, .01).to(r), r)
 
 def alpha_mean(
     v:Tensor, # values (B, nh, N, d), positive unless gamma is 1 or infinite
@@ -140,7 +154,7 @@ def alpha_mean(
     gamma:float|Tensor, # exponent from -inf to inf: (1 - alpha)/2
 )->Tensor: # (B, nh, k, d)
     "Weighted power mean with all its limits, eqs. (5), (8)"
-    if isinstance(gamma, Tensor): return log_mean_exp(v.log(), a, gamma).exp() # learned: never exactly a limit
+    if isinstance(gamma, Tensor): return log_mean_exp(v.log(), a, away_from_zero(gamma)).exp() # learned
     if gamma == 1: return a @ v
     if gamma == 0: return (a @ v.log()).exp()
     if math.isinf(gamma):
@@ -158,6 +172,7 @@ class PowerMean(Part):
         eps:float=1e-6, # smaller values count as this, where a power is taken
     ):
         super().__init__()
+        if learned and math.isinf(gamma): raise UserError("a learned exponent must begin at a finite number")
         self.gamma, self.eps = nn.Parameter(torch.tensor(float(gamma))) if learned else gamma, eps
         self.any_sign = not learned and (gamma == 1 or math.isinf(gamma)) # no power is taken
         self.symbol = {1: "f_{-1}", math.inf: r"f_{-\infty}", -math.inf: r"f_{\infty}"}.get(None if learned else gamma, r"f_\alpha")
@@ -175,7 +190,7 @@ class LogMeanExp(Part):
         super().__init__()
         self.r = nn.Parameter(torch.tensor(float(r)))
 
-    def forward(self, v, a): return log_mean_exp(v, a, self.r)
+    def forward(self, v, a): return log_mean_exp(v, a, away_from_zero(self.r))
 
 # %% ../nbs/03_framework.ipynb #99e6e4c6
 class Maps(nn.Module):
@@ -189,7 +204,7 @@ class Maps(nn.Module):
         value:Part=None, # phi_V, of x, q and the grid
         mean:Part=None, # f, of values and attention; None: arithmetic
         update_x:Part=None, # phi_X, of x, the values, the attention, and what this iteration makes of x as queries
-        update_u:Part=None, # phi_U, of z and u
+        update_u:Part=None, # phi_U, of z, u and the attention
         normed:str="", # which of q, k, v read LN(X): "", "kv", "qkv", ...
         dim:int=None, # D, where `normed` needs a LayerNorm
     ):
@@ -236,7 +251,7 @@ class Pooling(nn.Module):
     def same_keys(self)->bool:
         "Whether keys and values stay the same over the iterations"
         m = self.maps[0]
-        return len(self.maps) == 1 and not self.joint and type(m.update_x) is Same and not getattr(m.value, "reads_query", False)
+        return len(self.maps) == 1 and not self.joint and type(m.update_x) is Same and not m.value.reads_query
 
     @property
     def has_attention(self)->bool:
@@ -248,8 +263,8 @@ class Pooling(nn.Module):
         full = torch.promote_types(x.dtype, torch.float32) # softmax, powers and sums need float32 at least
         q = None if u is None else m.query(m.read("q", u))                                           # (1)
         k, v = known or (m.key(m.read("k", x)), m.value(m.read("v", x), q, grid))                    # (2), (4)
-        s = m.similarity and m.similarity(split_heads(q, self.num_heads), split_heads(k, self.num_heads)).to(full)
         with torch.autocast(x.device.type, enabled=False):
+            s = m.similarity and m.similarity(split_heads(q, self.num_heads).to(full), split_heads(k, self.num_heads).to(full))
             a = m.attention(s, x.to(full), grid).to(full)                                            # (3)
             z = m.mean(split_heads(v, self.num_heads).to(full), a)                                   # (5)
         return z.transpose(1, 2).flatten(2).to(x.dtype), a, (k, v)
@@ -261,10 +276,15 @@ class Pooling(nn.Module):
             m = self.maps[t % len(self.maps)]
             seen = torch.cat([u, x], 1) if self.joint else x
             z, a, known = self.weigh(m, seen, u, grid, known)
-            if t < self.iterations-1: x = m.update_x(x, known[1], a, lambda q: m.update_u(self.weigh(m, seen, q, grid)[0], q)) # (6)
+            if t < self.iterations-1: x = m.update_x(x, known[1], a, lambda q: self.step(m, seen, q, grid)) # (6)
             if not self.same_keys: known = None
-            u = m.update_u(z, u)                                                                     # (7)
+            u = m.update_u(z, u, a)                                                                  # (7)
         return u, a
+
+    def step(self, m, x, u, grid):
+        "What one iteration makes of any queries"
+        z, a, _ = self.weigh(m, x, u, grid)
+        return m.update_u(z, u, a)
 
     def vectors(
         self,
@@ -287,12 +307,13 @@ class Pooling(nn.Module):
         if not return_attn: return z
         if not self.has_attention: raise UserError("this pooling has no attention: it weighs all positions alike")
         a = a[..., -x.shape[1]:].flatten(1, 2) # without the query itself
-        return z, (a/a.sum(-1, keepdim=True)).to(x.dtype).unflatten(-1, grid)
+        total = a.sum(-1, keepdim=True) # a query may own nothing: then it looks nowhere in particular
+        return z, torch.where(total > 0, a/total.clamp(min=1e-30), 1/x.shape[1]).to(x.dtype).unflatten(-1, grid)
 
 # %% ../nbs/03_framework.ipynb #57956f1b
 class AboveMinimum(Part):
     "Values above the smallest one of the image, eq. (16)"
-    symbol = r"X-\min X"
+    symbol, reads_query = r"X-\min X", False
 
     def __init__(
         self,
@@ -308,7 +329,7 @@ def simpool_instance(
     gamma:float=2., # exponent; None: arithmetic mean of LN(X), without a minimum
 )->Pooling: # the same function as `SimPool(dim, gamma=gamma)`
     "SimPool in the framework's terms"
-    maps = Maps(Linear(dim, "W_Q U"), Linear(dim, "W_K X"), Dot(), Softmax(dim), AboveMinimum() if gamma else None, PowerMean(gamma or 1.), normed="kv", dim=dim)
+    maps = Maps(Linear(dim, "W_Q U"), Linear(dim, "W_K X"), Dot(), Softmax(dim), AboveMinimum() if gamma is not None else None, PowerMean(1. if gamma is None else gamma), normed="kv", dim=dim)
     return Pooling(dim, maps, Average())
 
 # %% ../nbs/03_framework.ipynb #24520ba0
@@ -346,11 +367,14 @@ def show_flow(
     for pair in ((ln if "v" in normed else x, v), (a, z), (v, z), (z, u)): arrow(*pair)
     if s["U^0"]:
         u0, q = box(1.2, 2, "U^0", "U^0"), box(3.2, 2, "Q", r"\phi_Q(U)")
-        arrow(x, u0, elbow); arrow(u0, q)
-        if "q" in s[r"\phi_V(X)"]: arrow(q, v)
+        if pooling.init.reads_x: arrow(x, u0, elbow)
+        arrow(u0, q)
+        if pooling.maps[0].value.reads_query: arrow(q, v)
     if s["s(x,y)"]:
         k, sim = box(3.2, 1, "K", r"\phi_K(X)"), box(5.1, 1.5, "S:\\ " + s["s(x,y)"])
         arrow(ln if "k" in normed else x, k, elbow); arrow(q, sim); arrow(k, sim); arrow(sim, a)
+    elif pooling.has_attention: arrow(x, a, "angle,angleA=90,angleB=180,rad=4")
+    if pooling.iterations > 1: ax.annotate(f"{pooling.iterations} times, $U^0 \\leftarrow U$", (11.6, .75), xytext=(11.6, 1.45), ha="center", fontsize=9)
     ax.set(xlim=(-.4, 12.3), ylim=(-.4, 2.4), title=title); ax.axis("off")
     plt.close(fig)
     return fig

@@ -16,9 +16,9 @@ from .core import UserError
 def param_groups(
     *modules:nn.Module, # whose parameters are trained
 )->list[dict]: # two groups: decayed, not decayed
-    "No weight decay for biases and vectors; position and CLS embeddings do decay (official)"
+    "No weight decay for biases, vectors and single numbers; position and CLS embeddings do decay (official)"
     named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
-    free = [n.endswith(".bias") or p.ndim == 1 for n, p in named]
+    free = [n.endswith(".bias") or p.ndim <= 1 for n, p in named]
     return [dict(params=[p for (_, p), f in zip(named, free) if not f], decay=True),
             dict(params=[p for (_, p), f in zip(named, free) if f], decay=False, weight_decay=0.)]
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'Entry', 'register_pool', 'list_pools', 'pool_entry', 'create_pool', 'to_map', 'gap', 'max_pool',
-           'AverageMax', 'gem', 'lse', 'SquaredLength', 'SmoothLinear', 'UnitLength', 'how', 'wants_map',
-           'RandomPositions', 'NearestQuery', 'KeepIfEmpty', 'kmeans', 'Sinkhorn', 'otk', 'Gaussian', 'RecurrentUpdate',
-           'slot', 'Excite', 'ScaleChannels', 'TakeValues', 'se', 'SpatialGate', 'TakeWeightedValues', 'cbam',
-           'GatherExcite', 'TransformerUpdate', 'LikeQueries', 'transformer_maps', 'vit', 'cait', 'ClsToken',
-           'LengthWeighted', 'Centres', 'simpool_ablation', 'table_1', 'markdown_table', 'influence', 'where_it_looks',
+           'AverageMax', 'gem', 'lse', 'SquaredLength', 'SmoothLinear', 'UnitLength', 'how', 'wants_map', 'Sinkhorn',
+           'otk', 'RandomPositions', 'NearestQuery', 'KeepIfEmpty', 'kmeans', 'Gaussian', 'RecurrentUpdate', 'slot',
+           'Excite', 'ScaleChannels', 'TakeValues', 'se', 'SpatialGate', 'TakeWeightedValues', 'cbam', 'GatherExcite',
+           'TransformerUpdate', 'LikeQueries', 'transformer_maps', 'vit', 'cait', 'ClsToken', 'LengthWeighted',
+           'Centres', 'SharedLinear', 'simpool_ablation', 'table_1', 'markdown_table', 'influence', 'where_it_looks',
            'has_attention', 'show_gallery']
 
 # %% ../nbs/04_pools.ipynb #ad1aecc7
@@ -150,7 +150,7 @@ class SquaredLength(Part):
 
 class SmoothLinear(Part):
     "Average over 3 x 3 neighbours, then a linear layer"
-    symbol = r"\mathrm{FC}(\mathrm{avg}_3(X))"
+    symbol, reads_query = r"\mathrm{FC}(\mathrm{avg}_3(X))", False
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class UnitLength(Part):
     "Divide by the Euclidean length"
     symbol = r"\eta^2(Z)"
 
-    def forward(self, z, u): return F.normalize(z, dim=-1)
+    def forward(self, z, u, a): return F.normalize(z, dim=-1)
 
 @register_pool("how", "HOW", 1)
 def how(
@@ -181,6 +181,34 @@ def wants_map(
     "Say that a transformer's tokens should come as a map"
     pool.wants_map = True
     return pool
+
+# %% ../nbs/04_pools.ipynb #190880e8
+class Sinkhorn(Part):
+    "Weights of which every position gives and every query gets the same total, in log domain"
+    symbol = r"\mathrm{Sinkhorn}(e^{S/\varepsilon})"
+
+    def __init__(
+        self,
+        eps:float=25., # temperature (official: 25)
+        iterations:int=5, # rounds; the official code does one half of one
+    ):
+        super().__init__()
+        self.eps, self.iterations = eps, iterations
+
+    def forward(self, s, x, grid):
+        log_a = s/self.eps
+        for _ in range(self.iterations): log_a = log_a.log_softmax(-2).log_softmax(-1)
+        return log_a.exp()
+
+@register_pool("otk", "OTK", 2, category=True)
+def otk(
+    dim:int, # D, channels of the features
+    k:int=3, # references
+    eps:float=25., # temperature of the transport
+    merge:str="max", # k vectors to one: "max" or "project"
+)->Pooling: # k D parameters
+    "Optimal transport to learned references"
+    return Pooling(dim, Maps(Same("U"), Same("X"), NegativeSquaredDistance(), Sinkhorn(eps), Same(r"\psi(X)")), Learnable(dim, k, std=1.), merge=merge)
 
 # %% ../nbs/04_pools.ipynb #75f115ab
 class RandomPositions(Part):
@@ -211,7 +239,7 @@ class KeepIfEmpty(Part):
     "The mean of what a query owns, or the query itself where it owns nothing"
     symbol = "Z"
 
-    def forward(self, z, u): return torch.where((z == 0).all(-1, keepdim=True), u, z)
+    def forward(self, z, u, a): return torch.where(a.sum(-1)[:, 0, :, None] == 0, u, z)
 
 @register_pool("kmeans", "k-means", 2, iterative=True)
 def kmeans(
@@ -224,38 +252,10 @@ def kmeans(
     maps = Maps(Same("U"), Same("X"), NegativeSquaredDistance(), NearestQuery(), update_x=Same("X"), update_u=KeepIfEmpty())
     return Pooling(dim, maps, RandomPositions(k), iterations, merge=merge)
 
-# %% ../nbs/04_pools.ipynb #190880e8
-class Sinkhorn(Part):
-    "Weights of which every position gives and every query gets the same total, in log domain"
-    symbol = r"\mathrm{Sinkhorn}(e^{S/\varepsilon})"
-
-    def __init__(
-        self,
-        eps:float=25., # temperature (official: 25)
-        iterations:int=5, # rounds; the official code does one half of one
-    ):
-        super().__init__()
-        self.eps, self.iterations = eps, iterations
-
-    def forward(self, s, x, grid):
-        log_a = s/self.eps
-        for _ in range(self.iterations): log_a = log_a.log_softmax(-2).log_softmax(-1)
-        return log_a.exp()
-
-@register_pool("otk", "OTK", 2, category=True)
-def otk(
-    dim:int, # D, channels of the features
-    k:int=3, # references
-    eps:float=25., # temperature of the transport
-    merge:str="max", # k vectors to one: "max" or "project"
-)->Pooling: # k D parameters
-    "Optimal transport to learned references"
-    return Pooling(dim, Maps(Same("U"), Same("X"), NegativeSquaredDistance(), Sinkhorn(eps), Same(r"\psi(X)")), Learnable(dim, k), merge=merge)
-
 # %% ../nbs/04_pools.ipynb #92291055
 class Gaussian(Part):
     "Queries begin as samples of a learned Gaussian; in evaluation the same samples for every image"
-    symbol = r"\mathrm{random}"
+    symbol, reads_x = r"\mathrm{random}", False
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class RecurrentUpdate(Part):
         self.gru = nn.GRUCell(dim, dim)
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
-    def forward(self, z, u):
+    def forward(self, z, u, a):
         u = self.gru(z.flatten(0, 1), u.flatten(0, 1)).view_as(z)
         return u + self.mlp(u)
 
@@ -315,7 +315,7 @@ class Excite(Part):
 
 class ScaleChannels(Part):
     "Each channel times its factor"
-    symbol, reads_query = r"\mathrm{diag}(q)X", True
+    symbol = r"\mathrm{diag}(q)X"
 
     def __init__(
         self,
@@ -403,10 +403,10 @@ class TransformerUpdate(Part):
         super().__init__()
         self.project = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, 4*dim), nn.GELU(), nn.Linear(4*dim, dim))
-        self.scales = nn.Parameter(torch.full((2, dim), layer_scale)) if layer_scale else None
+        self.scales = nn.ParameterList([torch.full((dim,), layer_scale) for _ in range(2)]) if layer_scale is not None else None
 
-    def forward(self, z, u):
-        first, second = self.scales if self.scales is not None else (1, 1)
+    def forward(self, z, u, a):
+        first, second = self.scales or (1, 1)
         u = u + first*self.project(z)
         return u + second*self.mlp(u)
 
@@ -487,6 +487,18 @@ class Centres(Part):
 
     def forward(self, x): return self.kmeans.vectors(x)
 
+class SharedLinear(Part):
+    "The linear map of another part: no parameters of its own, so that they are saved once"
+    def __init__(
+        self,
+        other:Linear, # whose weights are used
+        symbol:str, # LaTeX
+    ):
+        super().__init__()
+        self.__dict__["other"], self.symbol = other, symbol # not registered as a submodule; deepcopy still finds the copy
+
+    def forward(self, x, *others): return self.other(x)
+
 def simpool_ablation(
     dim:int, # D, channels of the features
     gamma:float=2., # exponent; None: arithmetic mean
@@ -506,13 +518,14 @@ def simpool_ablation(
     choices = dict(init=("gap", "learned", "length"), similarity=("dot", "distance", "cosine"))
     for what, given in dict(init=init, similarity=similarity).items():
         if given not in choices[what]: raise UserError(f"{what} {given!r} does not exist: choose one of {', '.join(choices[what])}")
-    if gamma and "v" in linear: raise UserError("a linear layer on the values goes with gamma=None, as in Table 10 right")
+    if gamma is not None and "v" in linear: raise UserError("a linear layer on the values goes with gamma=None, as in Table 10 right")
+    if tied and not {"q", "k"} <= set(linear): raise UserError("tied=True needs linear layers on q and k")
     d = 1 if similarity == "cosine" else dim//num_heads
     def maps():
         q, key, v = (Linear(dim, f"W_{c.upper()} {of}") if c in linear else None for c, of in zip("qkv", "UXX"))
-        if tied: key.weight = q.weight
+        if tied: key = SharedLinear(q, "W_Q X")
         s = dict(dot=Dot, distance=NegativeSquaredDistance, cosine=Cosine)[similarity]()
-        return Maps(q, key, s, (SlotSoftmax if competing else Softmax)(d), AboveMinimum() if gamma else v, PowerMean(gamma or 1.), normed=normed, dim=dim)
+        return Maps(q, key, s, (SlotSoftmax if competing else Softmax)(d), AboveMinimum() if gamma is not None else v, PowerMean(1. if gamma is None else gamma), normed=normed, dim=dim)
     first = Centres(dim, k) if k > 1 else dict(gap=Average, learned=lambda: Learnable(dim), length=LengthWeighted)[init]()
     return Pooling(dim, [maps() for _ in range(layers)], first, layers*iterations, num_heads, merge=merge)
 
