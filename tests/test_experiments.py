@@ -38,8 +38,20 @@ def run(project, notebook, monkeypatch, **parameters):
     plt.close("all")
 
 
-def test_from_scenes_to_the_report(project, monkeypatch):
-    run(project, "10_data", monkeypatch, n_train=200, n_test=60)
+@pytest.fixture(scope="module")
+def tables(project):
+    "Data, then Figure 3, Tables 9 and 10 and the exponent with a few networks each: name -> notebook"
+    few, notebooks = dict(per_class=6, batch_size=32, workers=0, crop_size=32), dict(figure_3="22_figure_3", table_9="23_table_9", table_10="24_table_10", gamma="25_gamma")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run(project, "10_data", monkeypatch, n_train=200, n_test=60)
+        run(project, "22_figure_3", monkeypatch, **few, pools=["gap", "kmeans", "cait", "simpool"], show=2)
+        run(project, "23_table_9", monkeypatch, **few, only=["CLS, BASE", "SimPool, BASE-3"])
+        run(project, "24_table_10", monkeypatch, **few, only=["SimPool", "k, max of logits 2", "GAP", "linear qk, LN kv", "linear none, LN none"])
+        run(project, "25_gamma", monkeypatch, **few, gammas=[None, 2.0], backbones=["resnet_mini"])
+    return notebooks
+
+
+def test_from_scenes_to_the_report(project, tables, monkeypatch):
     for pool in ("baseline", "simpool"):
         run(project, "20_supervised", monkeypatch, pool=pool, epochs=1)
         run(project, "21_dino", monkeypatch, pool=pool, name="resnet", epochs=1, warmup_epochs=0, global_size=32)
@@ -49,7 +61,7 @@ def test_from_scenes_to_the_report(project, monkeypatch):
     for training in ("supervised", "dino"):
         for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, training=training)
     results = project/"results"/"scratch"
-    for name in ("figure_3", "table_8", "table_9", "table_10", "gamma"): shutil.copy(ROOT/"results"/"mini"/f"{name}.json", results) # trained by the next test
+    run(project, "32_table_8", monkeypatch)
     run(project, "40_report", monkeypatch)
     knn = pd.read_csv(results/"knn-supervised.csv")
     assert set(knn.pool) == {"cls", "simpool"} and set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"} and knn.top1.between(0, 100).all()
@@ -63,25 +75,19 @@ def test_from_scenes_to_the_report(project, monkeypatch):
     assert not (project/"runs").exists() or not list((project/"runs").rglob("*.pt")), "a finished run leaves no checkpoint"
 
 
-def test_tables_of_many_networks(project, monkeypatch):
-    "Figure 3, Tables 9 and 10 and the exponent, a few networks each; then a scale that shows what another has trained"
-    run(project, "10_data", monkeypatch, n_train=200, n_test=60)
-    few = dict(per_class=6, batch_size=32, workers=0, crop_size=32)
-    run(project, "22_figure_3", monkeypatch, **few, pools=["gap", "kmeans", "cait", "simpool"], show=2)
-    run(project, "23_table_9", monkeypatch, **few, only=["CLS, BASE", "SimPool, BASE-3"])
-    run(project, "24_table_10", monkeypatch, **few, only=["SimPool", "k, max of logits 2", "GAP", "linear qk, LN kv", "linear none, LN none"])
-    run(project, "25_gamma", monkeypatch, **few, gammas=[None, 2.0], backbones=["resnet_mini"])
+def test_tables_of_many_networks(project, tables, monkeypatch):
+    "Each measures what it names; a scale without epochs shows what another has trained"
     results = project/"results"/"scratch"
-    tables = {n: pd.read_csv(results/f"{n}.csv") for n in ("figure_3", "table_9", "table_10", "gamma")}
-    assert tables["figure_3"].name.tolist() == ["GAP", "k-means", "CaiT", "SimPool"] and (results/"gallery.png").stat().st_size > 5000
-    assert tables["table_9"].params.tolist() == tables["table_9"].paper_params.tolist() == [22.1, 17.0]
-    assert set(tables["table_10"].side) == {"left", "right"} and len(tables["table_10"]) == 5
-    assert tables["gamma"].gamma.tolist() == ["none", "2", "gap"]
-    for t in tables.values(): assert t.test.between(0, 100).all() and t.mass.dropna().between(0, 1).all()
-    for name, notebook in dict(table_9="23_table_9", table_10="24_table_10", gamma="25_gamma").items():
-        run(project, notebook, monkeypatch, scale="smoke", results="results/smoke", epochs=0)
+    read = {n: pd.read_csv(results/f"{n}.csv") for n in tables}
+    assert read["figure_3"].name.tolist() == ["GAP", "k-means", "CaiT", "SimPool"] and (results/"gallery.png").stat().st_size > 5000
+    assert read["table_9"].params.tolist() == read["table_9"].paper_params.tolist() == [22.1, 17.0]
+    assert set(read["table_10"].side) == {"left", "right"} and len(read["table_10"]) == 5
+    assert read["gamma"].gamma.tolist() == ["none", "2", "gap"]
+    for t in read.values(): assert t.test.between(0, 100).all() and t.mass.dropna().between(0, 1).all()
+    for name in ("table_9", "table_10", "gamma"):
+        run(project, tables[name], monkeypatch, scale="smoke", results="results/smoke", epochs=0)
         shown = json.loads((project/f"results/smoke/{name}.json").read_text())
-        assert shown["scale"] == "scratch" and len(shown["rows"]) == len(tables[name]) and (project/f"results/smoke/{name}.png").exists()
+        assert shown["scale"] == "scratch" and len(shown["rows"]) == len(read[name]) and (project/f"results/smoke/{name}.png").exists()
 
 
 def test_from_a_class_folder(project, monkeypatch):
