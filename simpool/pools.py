@@ -184,7 +184,7 @@ def wants_map(
 
 # %% ../nbs/04_pools.ipynb #190880e8
 class Sinkhorn(Part):
-    "Weights of which every position gives and every query gets the same total, in log domain"
+    "Weights of which every position gives the same total (at the fixed point) and every query's sum to one, in log domain"
     symbol = r"\mathrm{Sinkhorn}(e^{S/\varepsilon})"
 
     def __init__(
