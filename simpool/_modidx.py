@@ -329,6 +329,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'simpool.sweep.show_bars': ('sweep.html#show_bars', 'simpool/sweep.py'),
                                'simpool.sweep.stamp': ('sweep.html#stamp', 'simpool/sweep.py'),
                                'simpool.sweep.summarise': ('sweep.html#summarise', 'simpool/sweep.py'),
+                               'simpool.sweep.sweep_facts': ('sweep.html#sweep_facts', 'simpool/sweep.py'),
                                'simpool.sweep.train_variant': ('sweep.html#train_variant', 'simpool/sweep.py')},
             'simpool.train': { 'simpool.train.Batches': ('train.html#batches', 'simpool/train.py'),
                                'simpool.train.Batches.__getitem__': ('train.html#batches.__getitem__', 'simpool/train.py'),

@@ -17,7 +17,7 @@ from .data import center_view, normalize, stack_images
 def eval_loader(
     images:Dataset, # items (PIL image, class id)
     size:int, # side of what is evaluated
-    batch_size:int=256, # images a batch
+    batch_size:int=128, # images a batch; more take longer on a CPU
     num_workers:int=0, # processes that read images
 )->DataLoader: # batches of (B, C, size, size) uint8, in order
     "Centre views of a dataset, batch by batch"

@@ -305,7 +305,7 @@ class Pooling(nn.Module):
         z = self.project(u.flatten(1)) if self.project else u.amax(1)
         check_finite(z, x)
         if not return_attn: return z
-        if not self.has_attention: raise UserError("this pooling has no attention: it weighs all positions alike")
+        if not self.has_attention: raise UserError("this pooling has no attention: simpool.pools.influence shows which positions it depends on")
         a = a[..., -x.shape[1]:].flatten(1, 2) # without the query itself
         total = a.sum(-1, keepdim=True) # a query may own nothing: then it looks nowhere in particular
         return z, torch.where(total > 0, a/total.clamp(min=1e-30), 1/x.shape[1]).to(x.dtype).unflatten(-1, grid)

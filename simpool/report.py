@@ -71,12 +71,15 @@ SCALES = ("paper", "small", "mini", "smoke", "scratch") # largest first
 def last_result(
     results:Path, # folder that holds the scales
     name:str, # of the table
+    shown_at:str, # scale that has no result of its own
 )->tuple[pd.DataFrame, dict]: # its rows, its provenance; `scale` says which
-    "The table of the largest scale that trained it"
+    "The table of the largest scale that trained it, said in a sentence"
     for scale in SCALES:
         path = results/scale/f"{name}.json"
         facts = json.loads(path.read_text()) if path.exists() else {}
-        if facts.get("rows") and facts.get("scale") == scale: return pd.DataFrame(facts.pop("rows")), facts # not a copy that another scale shows
+        if not facts.get("rows") or facts["scale"] != scale: continue # a copy that another scale shows
+        print(f"Not trained at scale {shown_at} (epochs: 0). Shown: scale {scale}" + "".join(f", {words.format(facts[k])}" for k, words in (("commit", "commit {}"), ("date", "{}"), ("minutes", "{} minutes"), ("machine", "on {}")) if k in facts))
+        return pd.DataFrame(facts.pop("rows")), facts
     raise UserError(f"no scale has a result for {name!r} in {results}: give it epochs in params.yaml, e.g. `dvc exp run -S scale=small {name}`")
 
 # %% ../nbs/20_report.ipynb #9350b63a

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Variant', 'score', 'train_variant', 'stamp', 'read_split', 'center_masks', 'sample_images', 'maps_of', 'pick',
-           'run_sweep', 'portable', 'pool_key', 'summarise', 'least_difference', 'pool_variants', 'show_bars']
+           'run_sweep', 'portable', 'pool_key', 'summarise', 'least_difference', 'sweep_facts', 'pool_variants',
+           'show_bars']
 
 # %% ../nbs/21_sweep.ipynb #83064101
 import json
@@ -20,12 +21,12 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from scipy import stats
+from scipy.special import stdtrit
 from torch.utils.data import Dataset
 
 from .backbones import create_model
 from .checkpoint import config_key
-from .core import UserError, progress, seed_everything, write_json
+from .core import UserError, progress, provenance, seed_everything, write_json
 from .data import center_view, first_of_each_class, normalize, open_split, stack_images
 from .features import each_batch
 from .localization import attention_mass
@@ -229,7 +230,7 @@ def summarise(
         mean, freedom = groups[m].mean(), int((groups[m].count()-1).clip(lower=0).sum())
         sd = (((frame[m] - frame[by].map(mean))**2).sum()/freedom)**.5 if freedom else math.nan
         table[m] = mean.round(4 if m == "mass" else 2)
-        table[f"{m}_interval"] = (stats.t.ppf(.975, freedom)*sd/groups[m].count()**.5).where(mean.notna()).round(4 if m == "mass" else 2) if freedom else math.nan
+        table[f"{m}_interval"] = (stdtrit(freedom, .975)*sd/groups[m].count()**.5).where(mean.notna()).round(4 if m == "mass" else 2) if freedom else math.nan
     return table.reset_index()
 
 # %% ../nbs/21_sweep.ipynb #c4c03c56
@@ -240,6 +241,19 @@ def least_difference(
     "Differences below this are not told from chance (95%, for a pair named beforehand)"
     seeds = table.test_interval.max() if "test_interval" in table and table.test_interval.notna().any() else 0.
     return float((2*((1.96*100)**2*.25/n_test + seeds**2))**.5)
+
+# %% ../nbs/21_sweep.ipynb #c6e3f277
+def sweep_facts(
+    started:float, # time.time() at the start
+    data:str|Path, # folder of the data stage
+    scale:str, # names the results
+    seeds:list[int], # each network was trained with each
+    config:SupervisedConfig, # the recipe
+    **parameters, # what else made the networks: backbone, gamma, per_class, img_size
+)->dict: # scale, seeds, n_test, chance in percent, parameters; commit, machine and minutes from `provenance`
+    "Provenance of a sweep"
+    label = open_split(data, "test").label
+    return provenance(started, scale=scale, seeds=seeds, n_test=len(label), chance=round(100/len(np.unique(label)), 2), parameters=asdict(config) | parameters)
 
 # %% ../nbs/21_sweep.ipynb #c403149d
 def pool_variants(
@@ -268,6 +282,6 @@ def show_bars(
     ax.set_xticklabels(table.name, rotation=40, ha="right")
     for value, style, text in ((chance, ":", "chance"), (table.set_index("name").test.get(reference), "--", reference)):
         if value is not None and value >= ax.get_ylim()[0]: ax.axhline(value, color="k", lw=.8, ls=style); ax.annotate(text, (len(table)-.5, value), fontsize=7, va="bottom", ha="right")
-    ax.legend(fontsize=7, ncol=2)
+    fig.legend(fontsize=7, ncol=len(groups), loc="outside upper center", frameon=False)
     plt.close(fig)
     return fig
