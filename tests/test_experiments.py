@@ -55,17 +55,18 @@ def test_from_scenes_to_the_report(project, tables, monkeypatch):
     for pool in ("baseline", "simpool"):
         run(project, "20_supervised", monkeypatch, pool=pool, epochs=1)
         run(project, "21_dino", monkeypatch, pool=pool, name="resnet", epochs=1, warmup_epochs=0, global_size=32)
+        run(project, "26_bam", monkeypatch, pool=pool, epochs=1, warmup_epochs=0, batch_size=32, global_size=32)
         for training, name, other in (("supervised", "vit", "resnet"), ("dino", "resnet", "vit")): # let the two that were trained stand in for all four
             for kind, end in (("models", "safetensors"), ("runs", "json")):
                 shutil.copy(project/f"results/scratch/{kind}/{training}-{name}-{pool}.{end}", project/f"results/scratch/{kind}/{training}-{other}-{pool}.{end}")
-    for training in ("supervised", "dino"):
-        for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, training=training)
+    for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch)
     results = project/"results"/"scratch"
     run(project, "32_table_8", monkeypatch)
     run(project, "40_report", monkeypatch)
-    knn = pd.read_csv(results/"knn-supervised.csv")
-    assert set(knn.pool) == {"cls", "simpool"} and set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"} and knn.top1.between(0, 100).all()
-    maps = pd.read_csv(results/"attention-dino.csv")
+    knn = pd.read_csv(results/"knn.csv")
+    assert set(knn.training) == {"supervised", "dino", "bam"}
+    assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"} and set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"} and knn.top1.between(0, 100).all()
+    maps = pd.read_csv(results/"attention.csv")
     assert {"uniform", "centre box"} < set(maps.network) and maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
     facts = json.loads((results/"runs"/"dino-resnet-simpool.json").read_text())
     assert facts["parameters"]["crops"]["global_size"] == 32 and facts["seed"] == 0 and "teacher_entropy" in facts["last"]
@@ -100,9 +101,9 @@ def test_from_a_class_folder(project, monkeypatch):
     folders = dict(data="data/sets/photos", results="results/photos", scale="photos")
     run(project, "10_data", monkeypatch, source=str(project/'photos'), out="data/sets/photos")
     for pool in ("baseline", "simpool"): run(project, "20_supervised", monkeypatch, **folders, pool=pool, epochs=1, warmup_epochs=0, batch_size=30, num_workers=1)
-    for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, **folders, names=["vit"])
+    for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, **folders, runs=["supervised-vit"])
     run(project, "22_figure_3", monkeypatch, **folders, pools=["gap", "simpool"], batch_size=30, per_class=4, crop_size=32, workers=0, show=2)
     bars = pd.read_csv(project/"results/photos/figure_3.csv")
     assert bars.name.tolist() == ["GAP", "SimPool"] and not {"mass", "novel"} & set(bars.columns), "no masks, no novel objects"
-    knn = pd.read_csv(project/"results/photos/knn-supervised.csv")
+    knn = pd.read_csv(project/"results/photos/knn.csv")
     assert set(knn.split) == {"test"} and len(knn) == 16

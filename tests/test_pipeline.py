@@ -75,7 +75,7 @@ def test_failure_says_where_and_keeps_what_ran(project):
 
 def test_prose_does_not_change_the_key_and_code_does():
     def key(source, given=dict(n=1), words="a"):
-        return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words), nbformat.v4.new_code_cell(source)]), given, [])
+        return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words), nbformat.v4.new_code_cell(source)]), [(Path("out"), given)], [])
     base = key("from simpool.knn import vote\nx = 1")
     assert key("from simpool.knn import vote\nx = 1 # a comment", words="b") == base
     assert key("from simpool.knn import vote\nx = 2") != base
@@ -103,7 +103,7 @@ def test_every_scale_knows_every_parameter():
                     for item in stage.get("matrix", {}).get("name", [""]):
                         section = run_nb.section(PARAMS, value.replace("${scale}", scale).replace("${item.name}", item))
                         assert set(section) <= set(names), (scale, value, set(section) - set(names))
-                if flag == "-p": assert value.split("=")[0] in names
+                if flag in ("-p", "--each"): assert value.split("=")[0] in names
 
 
 def test_results_belong_to_what_is_committed():

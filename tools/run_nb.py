@@ -2,10 +2,12 @@
 
     python tools/run_nb.py nbs/experiments/20_supervised.ipynb OUT.ipynb -s mini.supervised.common -s mini.supervised.vit -p pool=simpool
 
-Three things papermill alone does not do. A parameter the notebook does not have is an error before the kernel starts.
-The executed notebook holds no times and no progress bars, so the same run gives the same bytes. And under DVC a stage
+Four things papermill alone does not do. A parameter the notebook does not have is an error before the kernel starts.
+The executed notebook holds no times and no progress bars, so the same run gives the same bytes. Under DVC a stage
 whose code, parameters and inputs mean the same as in its last run keeps that run's outputs: comments, docstrings,
 prose and cell outputs do not count, so editing them never trains again (SIMPOOL_RERUN=1 runs it all the same).
+And with `--each pool=baseline,simpool` and {pool} in OUT a notebook is run once for each value: side by side with its
+share of the cores each, since two small networks train faster so than one after the other; on a GPU one by one.
 """
 import argparse
 import ast
@@ -13,7 +15,10 @@ import difflib
 import hashlib
 import json
 import os
+import shutil
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
@@ -66,11 +71,24 @@ def read_parameters(args, names):
         for name, value in section(params, dotted).items():
             if name not in names: fail(f"params.yaml: {dotted} has an unknown parameter {name!r}" + did_you_mean(name, names))
             given[name] = typed(f"params.yaml: {dotted}.{name}", value, names[name])
-    for item in args.parameter:
-        name, _, value = item.partition("=")
-        if name not in names: fail(f"-p {item}: {args.notebook} has no parameter {name!r}" + did_you_mean(name, names))
-        given[name] = typed(f"-p {name}", yaml.safe_load(value), names[name])
+    for item in args.parameter: given |= one_parameter("-p", item, args.notebook, names)
     return given
+
+
+def one_parameter(flag, item, notebook, names):
+    "NAME=VALUE of the command line"
+    name, _, value = item.partition("=")
+    if name not in names: fail(f"{flag} {item}: {notebook} has no parameter {name!r}" + did_you_mean(name, names))
+    return {name: typed(f"{flag} {name}", yaml.safe_load(value), names[name])}
+
+
+def read_runs(args, names):
+    "(executed notebook, parameters) of each run"
+    given = read_parameters(args, names)
+    if not args.each: return [(args.out, given)]
+    name, _, values = args.each.partition("=")
+    if f"{{{name}}}" not in str(args.out): fail(f"--each {args.each}: {args.out} must say {{{name}}} where the value goes")
+    return [(Path(str(args.out).replace(f"{{{name}}}", v)), given | one_parameter("--each", f"{name}={v}", args.notebook, names)) for v in values.split(",")]
 
 
 def meaning(source):
@@ -105,10 +123,10 @@ def file_digest(path):
     return h.hexdigest()
 
 
-def run_key(nb, given, inputs):
-    "Digest of all that gives the run its result"
+def run_key(nb, runs, inputs):
+    "Digest of all that gives the runs their result"
     code = "\n".join(c.source for c in code_cells(nb))
-    parts = [meaning(code), json.dumps(given, sort_keys=True), {k: meaning(v) for k, v in sorted(modules(code, {}).items())}, {p: file_digest(p) for p in sorted(inputs)}]
+    parts = [meaning(code), json.dumps([given for _, given in runs], sort_keys=True), {k: meaning(v) for k, v in sorted(modules(code, {}).items())}, {p: file_digest(p) for p in sorted(inputs)}]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -122,15 +140,17 @@ def dvc_stage():
     return sorted(set(inputs)), [o.def_path for o in stage.outs]
 
 
-def kept(out, key, outputs):
-    "Whether the outputs are those of a run with this key, byte for byte"
-    if not out.exists() or not all(Path(o).exists() for o in outputs): return False
-    seen = nbformat.read(out, 4).metadata.get("simpool", {})
-    return seen.get("key") == key and seen.get("outputs") == digests(out, outputs)
+def kept(outs, key, outputs):
+    "Whether the outputs are those of runs with this key, byte for byte"
+    if not all(Path(o).exists() for o in (*outs, *outputs)): return False
+    now = digests(outs, outputs)
+    return all(nbformat.read(o, 4).metadata.get("simpool", {}) == dict(key=key, outputs=now) for o in outs)
 
 
-def digests(out, outputs):
-    return {o: file_digest(o) for o in outputs if Path(o).resolve() != out.resolve()}
+def digests(outs, outputs):
+    "Of all outputs but the executed notebooks, which hold them"
+    notebooks = {o.resolve() for o in outs}
+    return {o: file_digest(o) for o in outputs if Path(o).resolve() not in notebooks}
 
 
 def tidy(nb):
@@ -144,36 +164,58 @@ def tidy(nb):
     return nb
 
 
+def execute(notebook, out, given, position=0, threads=0):
+    "Run the notebook; where it stops, what it had done is kept under another name"
+    os.environ["TQDM_POSITION"] = str(position) # bars side by side have a line each
+    if threads: os.environ["OMP_NUM_THREADS"] = str(threads)
+    import papermill
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(str(notebook), str(out), given, kernel_name="python3", progress_bar=False,
+                                   stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(ROOT))
+    except papermill.PapermillExecutionError as e:
+        failed = out.with_suffix(".failed.ipynb")
+        out.replace(failed)
+        fail(f"{notebook} stopped with {e.ename}: {e.evalue} (everything up to there is in {failed})")
+
+
+def execute_all(notebook, runs):
+    "Side by side with a share of the cores each; on a GPU one by one"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = 1 if shutil.which("nvidia-smi") else min(len(runs), cores)
+    if jobs == 1:
+        for out, given in runs: execute(notebook, out, given)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        waiting = [pool.submit(execute, notebook, out, given, i, cores//jobs) for i, (out, given) in enumerate(runs)]
+        for w in waiting: w.result()
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("notebook", type=Path, help="notebook with one cell tagged 'parameters'")
     ap.add_argument("out", type=Path, help="where the executed notebook goes")
     ap.add_argument("-s", "--section", action="append", default=[], help="section of params.yaml, e.g. mini.dino; later ones win")
     ap.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="one parameter; wins over sections")
+    ap.add_argument("--each", metavar="NAME=A,B", help="run once for each value of this parameter, side by side; OUT says {NAME}")
     args = ap.parse_args()
     if not args.notebook.exists(): fail(f"no notebook at {args.notebook}")
     nb = nbformat.read(args.notebook, 4)
-    given = read_parameters(args, declared(nb, args.notebook))
+    runs = read_runs(args, declared(nb, args.notebook))
+    outs = [out for out, _ in runs]
     stage, key = dvc_stage(), None
     if stage:
         inputs, outputs = stage
-        key = run_key(nb, given, inputs)
-        if not os.environ.get("SIMPOOL_RERUN") and kept(args.out, key, outputs):
+        key = run_key(nb, runs, inputs)
+        if not os.environ.get("SIMPOOL_RERUN") and kept(outs, key, outputs):
             print("same code, parameters and inputs as in the last run: its outputs are kept", flush=True)
             return
         os.environ["SIMPOOL_RUN_KEY"] = key # an interrupted training is taken up only by the same run
-    import papermill
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(str(args.notebook), str(args.out), given, kernel_name="python3", progress_bar=False,
-                                   stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(ROOT))
-    except papermill.PapermillExecutionError as e:
-        failed = args.out.with_suffix(".failed.ipynb")
-        args.out.replace(failed)
-        fail(f"{args.notebook} stopped with {e.ename}: {e.evalue} (everything up to there is in {failed})")
-    done = tidy(nbformat.read(args.out, 4))
-    if key: done.metadata["simpool"] = {"key": key, "outputs": digests(args.out, outputs)}
-    nbformat.write(done, args.out)
+    execute_all(args.notebook, runs)
+    for out in outs:
+        done = tidy(nbformat.read(out, 4))
+        if key: done.metadata["simpool"] = dict(key=key, outputs=digests(outs, outputs))
+        nbformat.write(done, out)
 
 
 if __name__ == "__main__":
