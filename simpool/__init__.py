@@ -10,4 +10,5 @@ __version__ = "0.1.0"
 
 from .backbones import create_model
 from .maps import attention_maps, show_attention
+from .official import load_checkpoint
 from .simpool import SimPool

@@ -104,13 +104,13 @@ def open_split(
     folder:str|Path, # of the data stage
     split:str, # "train", "test" or "novel"
 )->Dataset: # items (PIL image, class id), with `.label` and `.classes`
-    "A split that the data stage made: scenes, or a pointer to a folder"
+    "A split that the data stage made (scenes, or a pointer to a folder), or that lies there as a folder"
     path = Path(folder)/f"{split}.npz"
     if path.exists(): return open_images(path)
-    pointer = path.with_suffix(".json")
-    if not pointer.exists(): raise UserError(f"no split {split!r} in {folder}: `dvc repro data` makes it")
+    pointer, plain = path.with_suffix(".json"), [Path(folder)/n for n in dict(test=("val", "test")).get(split, (split,)) if (Path(folder)/n).is_dir()]
+    if not pointer.exists() and not plain: raise UserError(f"no split {split!r} in {folder}: `dvc repro data` makes it, or give a folder with train/ and val/")
     classes = None if split == "train" else open_split(folder, "train").classes # ids mean the same in all splits
-    return FolderImages(os.path.expandvars(json.loads(pointer.read_text())["folder"]), classes)
+    return FolderImages(os.path.expandvars(json.loads(pointer.read_text())["folder"]) if pointer.exists() else plain[0], classes)
 
 # %% ../nbs/07_data.ipynb #4d4888a9
 class Subset(Dataset):

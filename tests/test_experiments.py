@@ -54,12 +54,12 @@ def tables(project):
 def test_from_scenes_to_the_report(project, tables, monkeypatch):
     for pool in ("baseline", "simpool"):
         run(project, "20_supervised", monkeypatch, pool=pool, epochs=1)
-        run(project, "21_dino", monkeypatch, pool=pool, name="resnet", epochs=1, warmup_epochs=0, global_size=32)
+        run(project, "21_dino", monkeypatch, pool=pool, name="resnet", gamma=2.0, epochs=1, warmup_epochs=0, global_size=32)
         run(project, "26_bam", monkeypatch, pool=pool, epochs=1, warmup_epochs=0, batch_size=32, global_size=32)
         for training, name, other in (("supervised", "vit", "resnet"), ("dino", "resnet", "vit")): # let the two that were trained stand in for all four
             for kind, end in (("models", "safetensors"), ("runs", "json")):
                 shutil.copy(project/f"results/scratch/{kind}/{training}-{name}-{pool}.{end}", project/f"results/scratch/{kind}/{training}-{other}-{pool}.{end}")
-    for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch)
+    for notebook in ("30_knn", "31_attention", "33_model_card"): run(project, notebook, monkeypatch)
     results = project/"results"/"scratch"
     run(project, "32_table_8", monkeypatch)
     run(project, "40_report", monkeypatch)
@@ -68,6 +68,8 @@ def test_from_scenes_to_the_report(project, tables, monkeypatch):
     assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"} and set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"} and knn.top1.between(0, 100).all()
     maps = pd.read_csv(results/"attention.csv")
     assert {"uniform", "centre box"} < set(maps.network) and maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
+    card = pd.read_csv(results/"model_card.csv")
+    assert card.minimum.nunique() == 3 and card.top1.between(0, 100).all(), "SimPool with gamma: two batch sizes and each image by itself"
     facts = json.loads((results/"runs"/"dino-resnet-simpool.json").read_text())
     assert facts["parameters"]["crops"]["global_size"] == 32 and facts["seed"] == 0 and "teacher_entropy" in facts["last"]
     assert "baseline → SimPool" in (results/"report.md").read_text() and (results/"report.png").stat().st_size > 5000

@@ -33,6 +33,10 @@ def test_requirements():
     assert card["dev_requirements"].split() == project["optional-dependencies"]["dev"]
 
 
+def test_commands():
+    assert [f"{name}={where}" for name, where in project["scripts"].items()] == card["console_scripts"].split()
+
+
 def test_nbdev():
     for key in ("nbs_path", "doc_path", "tst_flags"): assert card[key] == nbdev[key]
     assert card["allowed_cell_metadata_keys"].split() == nbdev["allowed_cell_metadata_keys"]

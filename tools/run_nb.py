@@ -172,7 +172,8 @@ def execute(notebook, out, given, position=0, threads=0):
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(str(notebook), str(out), given, kernel_name="python3", progress_bar=False,
-                                   stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(ROOT))
+                                   stdout_file=sys.stdout, stderr_file=sys.stderr, cwd=str(ROOT),
+                                   shutdown_kernel="immediate") # all is written by then, and an orderly farewell takes two seconds
     except papermill.PapermillExecutionError as e:
         failed = out.with_suffix(".failed.ipynb")
         out.replace(failed)
