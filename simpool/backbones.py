@@ -59,7 +59,7 @@ def build_body(
         raise UserError(f"backbone {backbone!r} does not exist: choose one of {', '.join(MINIS)} or a timm model" + (f", e.g. {', '.join(near)}" if near else ""))
     kwargs = dict(num_classes=0, global_pool="", in_chans=in_chans) | timm_kwargs
     if mini is vit_mini or mini is None and timm.model_entrypoint(backbone).__module__ in VITS:
-        kwargs |= dict(class_token=keep_cls, dynamic_img_size=True, dynamic_img_pad=True)
+        kwargs |= dict(class_token=keep_cls or kwargs.get("class_token", False), dynamic_img_size=True, dynamic_img_pad=True)
         if img_size is not None: kwargs["img_size"] = img_size
     return mini(**kwargs) if mini else timm.create_model(backbone, **kwargs)
 

@@ -86,7 +86,8 @@ def last_result(
 def hub_card(
     results:Path, # folder of the scale
     run:str, # name of the run
-)->dict: # title and text, for `model_card_kwargs`
+    repo_id:str=None, # Hub id it will have
+)->dict: # title, text and repo_id, for `model_card_kwargs`
     "What a run's page on the Hub says: how it was trained, its k-NN beside chance and the untrained network, where it comes from"
     facts = read_run(results, run)
     training, name, pool = run.split("-")
@@ -99,7 +100,7 @@ def hub_card(
         lines += ["", f"k-NN top-1 in percent (chance {chance:.1f}):", "", "| split | k | trained | untrained |", "|---|---|---|---|"]
         lines += [f"| {split} | {k} | {v['trained']:.1f} | {v['random']:.1f} |" for (split, k), v in at.pivot(index=["split", "k"], columns="weights", values="top1").sort_index().iterrows()]
         lines += ["", "Numbers of different scales, or of stamp scenes and ImageNet, cannot be compared."]
-    return dict(title=f"{run} ({facts['scale']})", text="\n".join(lines))
+    return dict(title=f"{run} ({facts['scale']})", text="\n".join(lines), repo_id=repo_id)
 
 # %% ../nbs/20_report.ipynb #9350b63a
 def show_log(

@@ -46,6 +46,31 @@ def test_parameters_reach_the_notebook(project):
     assert (project/"done.ipynb").read_bytes() == first, "the same run gives the same bytes"
 
 
+def test_each_value_has_its_run(project):
+    path = project/"nbs/experiments/a.ipynb"
+    path.write_text(path.read_text().replace("Path('out.txt').write_text(str(n))", "Path(f'out{n}.txt').write_text(str(6/n))"))
+    r = run("nbs/experiments/a.ipynb", "done{n}.ipynb", "--each", "n=2,3", cwd=project)
+    assert r.returncode == 0, r.stderr
+    assert [(project/f"out{n}.txt").read_text() for n in (2, 3)] == ["3.0", "2.0"] and (project/"done2.ipynb").exists() and (project/"done3.ipynb").exists()
+    r = run("nbs/experiments/a.ipynb", "done{n}.ipynb", "--each", "n=0,1", cwd=project)
+    assert r.returncode != 0 and "ZeroDivisionError" in r.stderr and (project/"done0.failed.ipynb").exists() and (project/"out1.txt").exists()
+    assert "must say {n}" in run("nbs/experiments/a.ipynb", "done.ipynb", "--each", "n=2,3", cwd=project).stderr
+
+
+def test_outputs_are_kept_while_all_of_them_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outs, outputs = [Path("a.ipynb"), Path("b.ipynb")], ["a.ipynb", "b.ipynb", "a.csv", "b.csv"]
+    for name in outputs[2:]: Path(name).write_text(name)
+    for out in outs:
+        out.write_text("")
+        nbformat.write(nbformat.v4.new_notebook(metadata=dict(simpool=dict(key="k", outputs=run_nb.digests(outs, outputs)))), out)
+    assert run_nb.kept(outs, "k", outputs) and not run_nb.kept(outs, "other", outputs)
+    Path("b.csv").write_text("changed")
+    assert not run_nb.kept(outs, "k", outputs)
+    Path("b.csv").unlink()
+    assert not run_nb.kept(outs, "k", outputs)
+
+
 @pytest.mark.parametrize("args, words", [
     (["-s", "wrong"], "unknown parameter 'nn'; did you mean 'n'?"),
     (["-p", "k=3"], "has no parameter 'k'"),
@@ -110,6 +135,7 @@ def test_results_belong_to_what_is_committed():
     "The committed tables are those that dvc.lock records"
     import hashlib
     lock = yaml.safe_load((ROOT/"dvc.lock").read_text())["stages"]
+    assert {name.split("@")[0] for name in lock} == set(STAGES), "dvc.lock knows other stages than dvc.yaml"
     seen = 0
     for stage in lock.values():
         for out in stage.get("outs", []):
