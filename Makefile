@@ -1,4 +1,4 @@
-# make repro   set up, then regenerate every table and figure (scale: params.yaml)
+# make repro   set up, then regenerate every table and figure (scale: params.yaml, or make repro SCALE=smoke)
 # make test    set up, then run all tests
 # make lab     set up, then open JupyterLab on the notebooks
 # Needs Python 3.11 or newer, git and make. Everything goes into .venv; repeating any of these is harmless.
@@ -15,9 +15,9 @@ export DVC_NO_ANALYTICS := 1
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-repro: env ## regenerate every table and figure of the scale in params.yaml
+repro: env ## regenerate every table and figure, of the scale in params.yaml or of SCALE=smoke, mini, small, paper
 	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
-	$(BIN)/dvc repro
+	$(BIN)/dvc $(if $(SCALE),exp run -S scale=$(SCALE),repro)
 
 test: env ## all tests, notebooks included
 	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
