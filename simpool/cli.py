@@ -6,9 +6,10 @@
 __all__ = ['METHODS', 'COMMANDS', 'add_network', 'read_gamma', 'open_network', 'add_evaluation', 'run_verify', 'add_attend',
            'run_attend', 'add_fields', 'add_pretrain', 'run_pretrain', 'build_parser', 'main']
 
-# %% ../nbs/80_cli.ipynb #273a4948
+# %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
 import dataclasses
+import os
 import shutil
 import sys
 import time
@@ -80,6 +81,7 @@ def run_verify(
     rows = verify(model, train, test, args.size, card, tuple(args.k), args.batch_size, device=pick_device(args.device), num_workers=args.num_workers)
     chance = 100/len(np.unique(train.label))
     if args.command == "verify": print(f"card: {name or 'none by this name; --card names one'}")
+    if card and len(train.classes) != 1000: print(f"simpool: the card is of ImageNet-1k, {args.data} has {len(train.classes)} classes: the differences mean nothing", file=sys.stderr)
     print(as_text(rows, chance))
     if args.json: write_json(provenance(started, checkpoint=str(args.checkpoint), card=name, chance=round(chance, 2), network=report.config, n_train=len(train), n_test=len(test), rows=rows), args.json)
 
@@ -100,7 +102,10 @@ def run_attend(
     gone = [str(f) for f in args.images if not f.exists()]
     if gone: raise UserError(f"no image at {gone[0]}")
     model, _ = open_network(args)
-    show_attention(model, args.images, args.size).savefig(args.out, dpi=150)
+    try: figure = show_attention(model, args.images, args.size)
+    except OSError as e: raise UserError(f"an image cannot be read: {e}") from e
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=150)
     print(args.out)
 
 # %% ../nbs/80_cli.ipynb #3403c179
@@ -132,7 +137,7 @@ def add_pretrain(
         p.add_argument("--img-size", type=int, default=224, help="side a transformer's positions are made for")
         p.add_argument("--num-heads", type=int, help="of a transformer; timm's own, if not given")
         p.add_argument("--drop-path-rate", type=float, default=.1 if name == "dino" else 0., help="stochastic depth of the student")
-        p.add_argument("--num-workers", type=int, default=8, help="processes that cut views")
+        p.add_argument("--num-workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that cut views")
         p.add_argument("--device", default="auto", help="auto, cpu, cuda")
         p.add_argument("--seed", type=int, default=0, help="of weights, order and views")
         add_fields(p, config)
@@ -143,6 +148,7 @@ def run_pretrain(
 ):
     "DINO or BAM on a folder of images; interrupted, the same command goes on"
     started, config_class = time.time(), METHODS[args.method]
+    if args.out.exists(): raise UserError(f"{args.out} is there already: remove it to train again, or name another --out")
     def fields(cls, **more): return cls(**{f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if hasattr(args, f.name)} | more)
     images = open_split(args.data, "train") if (Path(args.data)/"train").is_dir() or Path(args.data, "train.npz").exists() else open_images(args.data)
     seed_everything(args.seed)
@@ -180,6 +186,6 @@ def main(
         print(f"simpool: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("simpool: interrupted", file=sys.stderr)
+        print("simpool: interrupted" + ("; the same command goes on from its last checkpoint (one a minute at most, at ends of epochs)" if args.command == "pretrain" else ""), file=sys.stderr)
         return 130
     return 0

@@ -111,4 +111,4 @@ def as_text(
     body = [names, *([cell(r[n]) for n in names] for r in rows)]
     wide = [max(len(line[i]) for line in body) for i in range(len(names))]
     lines = ["  ".join(v.ljust(w) if i == 0 else v.rjust(w) for i, (v, w) in enumerate(zip(line, wide))) for line in body]
-    return "\n".join([*lines, f"percent; chance {chance:.2f}; diff = ours - card"])
+    return "\n".join([*lines, f"percent; chance {chance:.2f}" + ("; diff = ours - card" if "card_top1" in names else "")])
