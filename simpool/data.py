@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXTENSIONS', 'MEAN', 'STD', 'SceneImages', 'image_files', 'FolderImages', 'open_images', 'save_pointer', 'open_split',
-           'Subset', 'first_of_each_class', 'normalize', 'stack_images', 'center_view']
+           'Subset', 'decode_to', 'first_of_each_class', 'normalize', 'stack_images', 'center_view']
 
 # %% ../nbs/07_data.ipynb #3765bec3
+import copy
 import hashlib
 import json
 import os
@@ -50,6 +51,8 @@ def image_files(
 
 class FolderImages(Dataset):
     "Images of a folder: one folder a class, or a flat pile without labels"
+    min_size = None # JPEGs are decoded at 1/2, 1/4 or 1/8 where both sides stay at least this long; None: never
+
     def __init__(
         self,
         folder:str|Path, # ImageFolder tree, or images side by side
@@ -73,7 +76,9 @@ class FolderImages(Dataset):
 
     def __getitem__(self, i)->tuple[Image.Image, int]:
         try:
-            with Image.open(self.files[i]) as image: return image.convert("RGB"), int(self.label[i])
+            with Image.open(self.files[i]) as image:
+                if self.min_size: image.draft("RGB", (self.min_size, self.min_size))
+                return image.convert("RGB"), int(self.label[i])
         except (OSError, SyntaxError, ValueError) as e:
             raise UserError(f"{self.files[i]} cannot be read as an image ({e}): repair or remove it") from e
 
@@ -127,6 +132,16 @@ class Subset(Dataset):
 
     def __getitem__(self, i)->tuple[Image.Image, int]: return self.images[self.index[i]]
 
+def decode_to(
+    images:Dataset, # any of the above
+    min_size:int, # no side of an image gets shorter than this, or stays as it is
+)->Dataset: # the same images, JPEGs from a folder smaller where that is possible
+    "Leave out of decoding what resizing would throw away; `images` itself stays as it is"
+    images = copy.copy(images)
+    if isinstance(images, Subset): images.images = decode_to(images.images, min_size)
+    elif isinstance(images, FolderImages): images.min_size = min_size
+    return images
+
 def first_of_each_class(
     images:Dataset, # items (PIL image, class id), with `.label` and `.classes`
     n:int=None, # images of each class; None: all
@@ -141,10 +156,10 @@ def normalize(
     images:Tensor, # (B, C, H, W) uint8, or float in 0..1
 )->Tensor: # float, zero mean and unit variance on ImageNet
     "Images as networks want them; other than three channels are centred at one half"
-    x = images.float()/255 if images.dtype == torch.uint8 else images
+    x = images.float().div_(255) if images.dtype == torch.uint8 else images.clone() # in place from here: new memory costs more than the arithmetic
     C = x.shape[1]
     mean, std = (MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C)
-    return (x - x.new_tensor(mean).view(1, C, 1, 1)) / x.new_tensor(std).view(1, C, 1, 1)
+    return x.sub_(x.new_tensor(mean).view(1, C, 1, 1)).div_(x.new_tensor(std).view(1, C, 1, 1))
 
 def stack_images(
     images, # list of PIL images or (H, W, C) arrays of one size

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from .bam import BAMHead, BAMLoss, fix_stem
 from .checkpoint import config_key, load_state, rng_state, save_state, set_rng_state
 from .core import UserError, autocast, progress
+from .data import decode_to
 from .dino import DINOHead, DINOLoss, ema_update
 from .multicrop import MultiCrop
 from .optim import clip_each, create_optimizer, param_groups, set_rates
@@ -189,8 +190,8 @@ class SelfDistillation:
         if self.teacher is None: del self.parts["teacher"]
 
     def collate(self, images, labels, rng):
-        "Geometry of the views; runs in the loader's processes"
-        return self.config.crops.crop(images, rng)
+        "The views; runs in the loader's processes"
+        return self.config.crops.draw(images, rng, self.device)
 
     def project(
         self,
@@ -207,7 +208,7 @@ class SelfDistillation:
         epoch:int, # number of the epoch
     )->dict[str, Tensor]: # loss, its parts, learning rate
         "One update of student and teacher"
-        groups, target = self.config.crops.paint_all(crops, self.device), None
+        groups, target = self.config.crops.ready(crops, self.device), None
         with autocast(self.device, self.config.precision):
             if self.teacher is not None:
                 with torch.no_grad(): target = self.project(self.teacher, groups[:self.teacher_groups])
@@ -271,6 +272,6 @@ def pretrain(
     "Pre-training without labels: DINO (papers.md 2.1) or BAM (papers.md 3.1)"
     device = torch.device(device)
     task = (BAMTask if isinstance(config, BAMConfig) else DINOTask)(model, config, len(images)//config.batch_size, device)
-    batches = Batches(images, task.collate, config.batch_size, seed)
+    batches = Batches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, dict(asdict(config), seed=seed, n=len(images), model=str(model)), num_workers, desc)
     return (task.teacher or task.student)["backbone"].eval(), log
