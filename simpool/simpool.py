@@ -42,6 +42,7 @@ def weighted_mean(
 )->Tensor: # (B, D)
     "Weighted arithmetic mean over positions; each head pools its own channels"
     (B, N, D), nh = v.shape, attn.shape[1]
+    if nh == 1: return torch.bmm(attn.to(v.dtype), v)[:, 0] # einsum would spend longer finding this out
     return torch.einsum("bhn,bnhd->bhd", attn.to(v.dtype), v.view(B, N, nh, D//nh)).reshape(B, D)
 
 # %% ../nbs/02_simpool.ipynb #197d4f2c
@@ -216,6 +217,7 @@ class PoolGradient:
         self.ge, gw = self.by_head(self.e*self.gain), self.w*self.gain # (B, nh, D)
         self.gw = gw - gw.mean(-1, keepdim=True) # LN's gradient takes the mean out
         if self.gamma is None: self.ge = self.ge - self.ge.mean(-1, keepdim=True)
+        self.basis = self.gw if self.gamma is not None else torch.cat([self.gw, self.ge], 1) # what the gradient of x is made of, as far as it is of low rank
         self.psi = self.make_room()
 
     def make_room(self):
@@ -234,16 +236,17 @@ class PoolGradient:
     def collect(self, s):
         "Sums of some images: gradients of scores, w and gain; e psi summed; means over channels of h and of h x-hat (B, N)"
         x, attn, rstd, mean, e = self.x[s].to(self.z.dtype).contiguous(), self.attn[s], self.rstd[s][:, None], self.mean[s][:, None], self.e[s]
+        inner = torch.bmm(self.basis[s], x.mT)*rstd
         if self.gamma is None:
-            dattn = torch.bmm(self.ge[s], x.mT)*rstd
-            through_values, total, mean_h = dattn, e, torch.zeros_like(rstd[:, 0])
+            dattn = through_values = inner[:, self.nh:]
+            total, mean_h = e, torch.zeros_like(rstd[:, 0])
         else: dattn, through_values, mean_h, total, dgain = self.collect_power(s, x, attn, rstd, mean)
         if self.dattn is not None: dattn = dattn + self.dattn[s].to(dattn.dtype)
         ds = attn*(dattn - (attn*dattn).sum(-1, keepdim=True))
         rows = ds*rstd if self.gamma is not None else torch.cat([ds, attn], 1)*rstd
         sums = torch.bmm(rows, x) - (rows*mean).sum(-1, keepdim=True)
         ds_x, dgain = sums[:, :self.nh], e*self.own_head(sums[:, self.nh:]) if self.gamma is None else dgain
-        mean_hx = (attn*through_values + ds*torch.bmm(self.gw[s], x.mT)*rstd).sum(1)/self.D
+        mean_hx = (attn*through_values + ds*inner[:, :self.nh]).sum(1)/self.D
         return ds, ds_x*self.gain, dgain + (self.w[s]*ds_x).sum(1), total, mean_h, mean_hx
 
     def collect_power(self, s, x, attn, rstd, mean):
@@ -255,9 +258,10 @@ class PoolGradient:
         dattn = torch.bmm(self.by_head(e/self.gamma), u.mT)
         psi_x, psi_h = torch.mul(psi, x, out=u), torch.bmm(ge, psi.mT)
         through_values = (torch.bmm(ge, psi_x.mT) - psi_h*mean)*rstd
-        total = e*weighted_mean(psi, attn)
-        dgain = e*(weighted_mean(psi_x, attn*rstd) - weighted_mean(psi, attn*rstd*mean))
-        return dattn, through_values, (attn*psi_h).sum(1)/self.D, total, dgain
+        rows = attn*rstd
+        sums = torch.bmm(torch.cat([attn, rows*mean], 1), psi)
+        dgain = self.own_head(torch.bmm(rows, psi_x) - sums[:, self.nh:])
+        return dattn, through_values, (attn*psi_h).sum(1)/self.D, e*self.own_head(sums[:, :self.nh]), e*dgain
 
     def give_to_minimum(self, total, dgain, dbias, mean_h, mean_hx):
         "Minus the sum of e psi belongs to the places of the minima; gives what they add to the gradient of x"
@@ -275,13 +279,16 @@ class PoolGradient:
     def write(self, ds, dgap, mean_h, mean_hx):
         "The gradient of x: a product of low rank, plus multiples of psi and of x"
         k, one = self.rstd**2*mean_hx, torch.ones_like(self.rstd)
-        basis = [self.gw, torch.ones_like(dgap)[:, None], dgap[:, None]/self.N] + ([self.ge] if self.gamma is None else [])
-        coef = [ds*self.rstd[:, None], (k*self.mean - self.rstd*mean_h)[:, None], one[:, None]] + ([self.attn*self.rstd[:, None]] if self.gamma is None else [])
-        basis, coef = torch.cat(basis, 1), torch.cat(coef, 1).mT
+        basis = torch.cat([torch.ones_like(dgap)[:, None], dgap[:, None]/self.N, self.basis], 1)
+        rows = ds if self.gamma is not None else torch.cat([ds, self.attn], 1)
+        coef = torch.cat([(k*self.mean - self.rstd*mean_h)[:, None], one[:, None], rows*self.rstd[:, None]], 1).mT
         for s in chunks(self.x):
             y = self.psi[s]
             if self.gamma is None: torch.bmm(coef[s], basis[s], out=y)
-            else: y.mul_(torch.bmm((self.attn[s]*self.rstd[s][:, None]).mT, self.ge[s])).baddbmm_(coef[s], basis[s])
+            else:
+                y.mul_(self.ge[s].sum(1, keepdim=True)) # of the heads one row has each channel
+                y.unflatten(2, (self.nh, -1)).mul_((self.attn[s]*self.rstd[s][:, None]).mT[..., None])
+                y.baddbmm_(coef[s], basis[s])
             y.addcmul_(self.x[s].to(y.dtype).contiguous(), k[s][..., None], value=-1)
         return self.psi
 
