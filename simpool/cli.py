@@ -9,7 +9,6 @@ __all__ = ['METHODS', 'COMMANDS', 'add_network', 'read_gamma', 'open_network', '
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
 import dataclasses
-import os
 import shutil
 import sys
 import time
@@ -137,7 +136,7 @@ def add_pretrain(
         p.add_argument("--img-size", type=int, default=224, help="side a transformer's positions are made for")
         p.add_argument("--num-heads", type=int, help="of a transformer; timm's own, if not given")
         p.add_argument("--drop-path-rate", type=float, default=.1 if name == "dino" else 0., help="stochastic depth of the student")
-        p.add_argument("--num-workers", type=int, default=min(8, os.cpu_count() or 1), help="processes that cut views")
+        p.add_argument("--num-workers", type=int, help="processes that cut views; without it 8 beside a GPU (fewer on fewer cores), none on a CPU")
         p.add_argument("--device", default="auto", help="auto, cpu, cuda")
         p.add_argument("--seed", type=int, default=0, help="of weights, order and views")
         add_fields(p, config)
