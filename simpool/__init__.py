@@ -12,3 +12,9 @@ from .backbones import create_model
 from .maps import attention_maps, show_attention
 from .official import load_checkpoint
 from .simpool import SimPool
+
+# %% ../nbs/90_api.ipynb #c2a94f17
+from importlib.util import find_spec
+
+if find_spec("triton"):
+    from simpool import kernels
