@@ -9,7 +9,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lab env lib readme verify lock help
+.PHONY: repro test lab bench env lib readme verify lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,10 @@ lab: env ## JupyterLab on the notebooks
 	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
 	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) nbs/index.ipynb
 
+bench: $(VENV)/.bench ## how fast, beside lightly, faiss, scikit-learn and timm; about 15 minutes on two quiet cores
+	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
+	$(BIN)/dvc repro --force bench/dvc.yaml
+
 verify: env ## run every stage again, even those that are up to date
 	SIMPOOL_RERUN=1 $(BIN)/dvc repro --force
 
@@ -38,8 +42,9 @@ lib: env ## notebooks -> package, and notebooks without volatile metadata
 readme: env ## nbs/index.ipynb -> README.md
 	$(BIN)/python tools/make_readme.py
 
-lock: env ## requirements.in -> requirements.lock
+lock: env ## requirements.in -> requirements.lock, and the same for the benchmark's packages
 	$(BIN)/uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+	$(BIN)/uv pip compile bench/requirements.in -c requirements.lock -o bench/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 
 env: $(VENV)/.ready ## virtual environment with the locked packages and this package, editable
 
@@ -50,4 +55,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.ready bench/requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r bench/requirements.lock
 	@touch $@

@@ -220,21 +220,30 @@ class PoolGradient:
         self.basis = self.gw if self.gamma is not None else torch.cat([self.gw, self.ge], 1) # what the gradient of x is made of, as far as it is of low rank
         self.psi = self.make_room()
 
-    def make_room(self):
+    def make_room(self)->Tensor: # (B, N, D)
         "Memory for u^(gamma-1) first, then for the gradient of x"
         return self.x.new_empty(self.x.shape, dtype=self.z.dtype)
 
-    def by_head(self, t):
-        "(B, D) -> (B, nh, D): row h keeps the channels of head h"
+    def by_head(
+        self,
+        t:Tensor, # (B, D)
+    )->Tensor: # (B, nh, D), zero outside
+        "A row a head, which keeps the channels of that head"
         own = torch.eye(self.nh, dtype=t.dtype, device=t.device).repeat_interleave(self.D//self.nh, 1)
         return t[:, None]*own if self.nh > 1 else t[:, None]
 
-    def own_head(self, t):
-        "(B, nh, D) -> (B, D): of row h the channels of head h"
+    def own_head(
+        self,
+        t:Tensor, # (B, nh, D)
+    )->Tensor: # (B, D)
+        "Of each head's row its own channels"
         return t.unflatten(2, (self.nh, -1)).diagonal(dim1=1, dim2=2).mT.flatten(1)
 
-    def collect(self, s):
-        "Sums of some images: gradients of scores, w and gain; e psi summed; means over channels of h and of h x-hat (B, N)"
+    def collect(
+        self,
+        s:slice, # some images, b of them
+    )->tuple: # gradients of scores (b, nh, N), w (b, nh, D) and gain (b, D); sum of e psi (b, D); means over channels of h and of h x-hat (b, N), with h the gradient of x-hat
+        "First round: sums over positions, and what LayerNorm's gradient needs of each position"
         x, attn, rstd, mean, e = self.x[s].to(self.z.dtype).contiguous(), self.attn[s], self.rstd[s][:, None], self.mean[s][:, None], self.e[s]
         inner = torch.bmm(self.basis[s], x.mT)*rstd
         if self.gamma is None:
@@ -249,7 +258,14 @@ class PoolGradient:
         mean_hx = (attn*through_values + ds*inner[:, :self.nh]).sum(1)/self.D
         return ds, ds_x*self.gain, dgain + (self.w[s]*ds_x).sum(1), total, mean_h, mean_hx
 
-    def collect_power(self, s, x, attn, rstd, mean):
+    def collect_power(
+        self,
+        s:slice, # some images, b of them
+        x:Tensor, # their features (b, N, D)
+        attn:Tensor, # their attention (b, nh, N)
+        rstd:Tensor, # 1/std of their positions (b, 1, N)
+        mean:Tensor, # means of their positions (b, 1, N)
+    )->tuple: # gradient of the attention (b, nh, N); the values' share of the means of h x-hat (b, nh, N) and of h (b, N); sum of e psi (b, D); gradient of the gain (b, D)
         "What the power mean adds to `collect`; psi stays for `write`"
         e, ge = self.e[s], self.ge[s]
         u = torch.native_layer_norm(x, [self.D], self.gain, self.bias, self.norm_eps)[0]
@@ -263,8 +279,15 @@ class PoolGradient:
         dgain = self.own_head(torch.bmm(rows, psi_x) - sums[:, self.nh:])
         return dattn, through_values, (attn*psi_h).sum(1)/self.D, e*self.own_head(sums[:, :self.nh]), e*dgain
 
-    def give_to_minimum(self, total, dgain, dbias, mean_h, mean_hx):
-        "Minus the sum of e psi belongs to the places of the minima; gives what they add to the gradient of x"
+    def give_to_minimum(
+        self,
+        total:Tensor, # sum of e psi (B, D)
+        dgain:Tensor, # gradient of the gain (D,), changed in place
+        dbias:Tensor, # gradient of the bias (D,), changed in place
+        mean_h:Tensor, # (B, N), changed in place
+        mean_hx:Tensor, # (B, N), changed in place
+    )->Tensor: # what the places of the minima add to the gradient of x
+        "Minus the sum of e psi belongs to the minima"
         amount = -{"sample": total.sum(1), "batch": total.sum()[None], "channel": total.flatten()}[self.value_min]
         position, channel = self.at//self.D, self.at%self.D
         rstd = self.rstd.flatten()[position]
@@ -276,8 +299,14 @@ class PoolGradient:
         mean_hx.view(-1).index_add_(0, position, h*x_hat/self.D)
         return h*rstd
 
-    def write(self, ds, dgap, mean_h, mean_hx):
-        "The gradient of x: a product of low rank, plus multiples of psi and of x"
+    def write(
+        self,
+        ds:Tensor, # gradient of the scores (B, nh, N)
+        dgap:Tensor, # gradient of the averages (B, D)
+        mean_h:Tensor, # (B, N)
+        mean_hx:Tensor, # (B, N)
+    )->Tensor: # (B, N, D)
+        "Second round, the gradient of x: a product of low rank, plus multiples of psi and of x"
         k, one = self.rstd**2*mean_hx, torch.ones_like(self.rstd)
         basis = torch.cat([torch.ones_like(dgap)[:, None], dgap[:, None]/self.N, self.basis], 1)
         rows = ds if self.gamma is not None else torch.cat([ds, self.attn], 1)
@@ -292,8 +321,8 @@ class PoolGradient:
             y.addcmul_(self.x[s].to(y.dtype).contiguous(), k[s][..., None], value=-1)
         return self.psi
 
-    def run(self):
-        "Gradients of x, gain, bias, W_Q, its bias, W_K"
+    def run(self)->tuple: # gradients of x, gain, bias, W_Q, its bias, W_K
+        "Both rounds"
         parts = [self.collect(s) for s in chunks(self.x)]
         ds, dw, dgain, total, mean_h, mean_hx = (t[0] if len(t) == 1 else torch.cat(t) for t in zip(*parts))
         dgain, dbias = dgain.sum(0), total.sum(0)
