@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from .backbones import MINIS, baseline_pool, create_model
-from .bench import PARTS, SIZES, as_text, bench, missing_peers
+from .bench import PARTS, SIZES, as_lines, bench, missing_peers
 from .checkpoint import save_model
 from .core import UserError, pick_device, provenance, seed_everything, write_json
 from .data import first_of_each_class, open_images, open_split
@@ -169,7 +169,7 @@ def add_bench(
 ):
     "Options of a benchmark"
     parser.add_argument("parts", nargs="*", default=[], help=f"what to measure: {', '.join(PARTS)}; without it everything")
-    parser.add_argument("--size", choices=SIZES, help="of what is measured; without it that of the device, cpu (about ten minutes) or cuda")
+    parser.add_argument("--size", choices=SIZES, help="of what is measured; without it that of the device, cpu (about a quarter of an hour) or cuda")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--compile", default="none", choices=COMPILE_MODES, help="measure the step with compiled backbones too")
     parser.add_argument("--json", type=Path, help="write the rows with their provenance here, after each part")
@@ -182,9 +182,10 @@ def run_bench(
     size = args.size or ("cuda" if device.type == "cuda" else "cpu")
     facts = dict(scale="bench", size=size, device=device.type, left_out=missing_peers(), torch_threads=torch.get_num_threads())
     if facts["left_out"]: print(f"simpool: left out, because not installed: {', '.join(facts['left_out'])} (pip install 'simpool[bench]')", file=sys.stderr)
-    def keep(rows):
+    def keep(new, rows):
+        print(as_lines(new), flush=True)
         if args.json: write_json(provenance(started, **facts, rows=rows), args.json)
-    print(as_text(bench(args.parts or PARTS, size, device, args.compile, keep)))
+    bench(args.parts or PARTS, size, device, args.compile, keep)
 
 # %% ../nbs/80_cli.ipynb #7718943f
 COMMANDS = dict(verify=(add_evaluation, run_verify, "a checkpoint beside its model card: card, ours, difference"), knn=(add_evaluation, run_verify, "k-NN accuracy of a checkpoint on your images"),

@@ -158,8 +158,11 @@ def normalize(
     "Images as networks want them; other than three channels are centred at one half"
     x = images.float().div_(255) if images.dtype == torch.uint8 else images.clone() # in place from here: new memory costs more than the arithmetic
     C = x.shape[1]
-    mean, std = (MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C)
-    return x.sub_(x.new_tensor(mean).view(1, C, 1, 1)).div_(x.new_tensor(std).view(1, C, 1, 1))
+    mean, std = map(x.new_tensor, (MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C))
+    rows = x.permute(0, 2, 3, 1)
+    if rows.is_contiguous(): rows.flatten(2).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3])) # whole rows: three numbers at a time would take three times as long
+    else: x.sub_(mean.view(1, C, 1, 1)).div_(std.view(1, C, 1, 1))
+    return x
 
 def stack_images(
     images, # list of PIL images or (H, W, C) arrays of one size

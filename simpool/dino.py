@@ -68,7 +68,7 @@ class DINOHead(nn.Module):
 
 # %% ../nbs/12_dino.ipynb #d241d4e4
 class ViewsCrossEntropy(torch.autograd.Function):
-    "Sum of H(q_i, softmax(z_j / temp)) over all views j and teacher views i != j; keeps nothing but its gradient"
+    "Mean of H(q_i, softmax(z_j / temp)) over images, views j and teacher views i != j; keeps nothing but its gradient"
     @staticmethod
     def forward(
         ctx, # of autograd
@@ -78,16 +78,22 @@ class ViewsCrossEntropy(torch.autograd.Function):
     )->Tensor: # scalar, in nats
         "Value and gradient in one go, a view at a time"
         total, value, grad = q.sum(0), q.new_zeros(()), torch.empty_like(z) if ctx.needs_input_grad[0] else None
+        pairs = z.shape[1]*len(q)*(len(z)-1) # divided by here, in float32: afterwards the gradient may be in half precision
         for j, view in enumerate(z):
             target, n = (total-q[j], len(q)-1) if j < len(q) else (total, len(q))
             log_p = (view.to(q.dtype)/temp).log_softmax(-1)
             value -= (target*log_p).sum()
-            if grad is not None: grad[j] = log_p.exp_().mul_(n).sub_(target).div_(temp)
+            if grad is not None: grad[j] = log_p.exp_().mul_(n).sub_(target).div_(temp*pairs)
         ctx.save_for_backward(grad)
-        return value
+        return value/pairs
 
     @staticmethod
-    def backward(ctx, dvalue):
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx, # of autograd
+        dvalue:Tensor, # gradient of the value
+    )->tuple: # gradient of z
+        "What `forward` made"
         grad, = ctx.saved_tensors
         return grad*dvalue.to(grad.dtype), None, None
 
@@ -121,7 +127,7 @@ class DINOLoss(nn.Module):
         if len(student_out)*2 != len(teacher_out)*self.n_crops:
             raise UserError(f"expected {self.n_crops} student views for 2 teacher views, got {len(student_out)} and {len(teacher_out)} rows")
         q = self.teacher(teacher_out, epoch).view(2, -1, K)
-        loss = ViewsCrossEntropy.apply(student_out.view(self.n_crops, -1, K), q, self.student_temp)/(len(teacher_out)*(self.n_crops-1))
+        loss = ViewsCrossEntropy.apply(student_out.view(self.n_crops, -1, K), q, self.student_temp)
         h = entropy(q).mean()
         self.stats = dict(teacher_entropy=h, marginal_entropy=entropy(q.mean((0, 1))), kl=loss.detach()-h)
         self.update_center(teacher_out)

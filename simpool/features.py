@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .core import atomic_path, autocast, progress
+from .core import UserError, atomic_path, autocast, progress
 from .data import center_view, normalize, stack_images
 
 # %% ../nbs/16_features.ipynb #962ba5de
@@ -37,8 +37,9 @@ def to_table(
     with atomic_path(path) as tmp:
         for x in batches:
             if table is None: table = np.lib.format.open_memmap(tmp, "w+", np.float32, (rows, *x.shape[1:]))
-            table[at:at+len(x)] = x.numpy()
+            if at+len(x) <= rows: table[at:at+len(x)] = x.numpy()
             at += len(x)
+        if at != rows or table is None: raise UserError(f"expected {rows} rows for {path}, got {at}")
         table.flush()
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 

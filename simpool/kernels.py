@@ -362,13 +362,19 @@ class TritonGradient(PoolGradient):
     def make_room(self):
         "Nothing of the size of x is kept between the reads"
 
-    def constants(self, s):
+    def constants(
+        self,
+        s:slice, # some images
+    )->tuple: # minima, sizes and strides, constants of the tile, constants of the power
         "What both kernels are told of some images: sizes, strides and the rest"
         low = self.low if self.value_min == "batch" or self.gamma is None else self.low[s]
         return low, *plan(self.x[s]), powers(self.gamma, self.value_min)
 
-    def collect(self, s):
-        "As in `PoolGradient`; the sum of attention times its gradient is known beforehand"
+    def collect(
+        self,
+        s:slice, # some images
+    )->tuple: # as in `PoolGradient`
+        "One read; the sum of attention times its gradient is known beforehand"
         x, attn, e, w = self.x[s], self.attn[s, 0], self.e[s].contiguous(), self.w[s, 0]
         low, sizes, tile, power = self.constants(s)
         gamma, dattn = self.gamma or 1, None if self.dattn is None else self.dattn[s, 0].float().contiguous()
@@ -383,12 +389,21 @@ class TritonGradient(PoolGradient):
         ds, ds_x = ds - attn*delta, ds_x - a_x*delta
         return ds[:, None], (ds_x*self.gain)[:, None], e*a_psi_x + w*ds_x, e*a_psi, mean_h, mean_hx + ds*mean_wx
 
-    def give_to_minimum(self, *sums):
+    def give_to_minimum(
+        self,
+        *sums:Tensor, # as in `PoolGradient`
+    )->Tensor: # what the places of the minima add
         "In the type of x, to which it is added"
         return super().give_to_minimum(*sums).to(self.x.dtype)
 
-    def write(self, ds, dgap, mean_h, mean_hx):
-        "The gradient of x (B, N, D), contiguous, in the type of x"
+    def write(
+        self,
+        ds:Tensor, # gradient of the scores (B, 1, N)
+        dgap:Tensor, # gradient of the averages (B, D)
+        mean_h:Tensor, # (B, N)
+        mean_hx:Tensor, # (B, N)
+    )->Tensor: # (B, N, D), contiguous, in the type of x
+        "The other read: the gradient of x"
         dx = torch.empty(self.x.shape, dtype=self.x.dtype, device=self.x.device)
         low, sizes, tile, power = self.constants(slice(None))
         write_kernel[(len(dx)*sizes[5],)](

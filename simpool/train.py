@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -88,14 +88,18 @@ class Watched:
             if stepped: self.shares.append(self.share(asked, stepped))
             started, done = time.perf_counter(), None
             yield batch
-            if self.device.type == "cuda": done = torch.cuda.Event(); done.record()
+            if self.device.type == "cuda": done = torch.cuda.Event(); done.record(torch.cuda.current_stream(self.device))
             stepped = (started, done)
 
-    def share(self, asked, stepped):
-        "Of the last step's time and the wait after it; on a GPU 1 if it had nothing left to do, else 0"
+    def share(
+        self,
+        asked:float, # when the batch was asked for
+        stepped:tuple, # when the step before began; on a GPU the mark at the end of its work
+    )->float: # between 0 and 1
+        "Of the time from one step to the next, what went into waiting for a batch; none if the GPU still had work"
         started, done = stepped
         now = time.perf_counter()
-        return float(done.query()) if done else (now-asked)/(now-started)
+        return (now-asked)/(now-started) if done is None or done.query() else 0.
 
     def warning(
         self,
@@ -105,7 +109,8 @@ class Watched:
         "What is wrong and what helps"
         shares = self.shares[self.skip:]
         if len(shares) < 5 or sum(shares)/len(shares) < limit: return None
-        return f"waited for images {sum(shares)/len(shares):.0%} of the time: raise num_workers (now {num_workers}, this machine has {os.cpu_count()} cores), or store the images smaller"
+        remedy = "" if self.device.type == "cpu" else f"raise num_workers (now {num_workers}, this machine has {os.cpu_count()} cores), or "
+        return f"waited for images {sum(shares)/len(shares):.0%} of the time: {remedy}store the images smaller, or cut fewer views"
 
 # %% ../nbs/14_train.ipynb #43eeb0f4
 def fit(
@@ -170,8 +175,8 @@ class PretrainConfig:
     clip_grad:float = 0. # largest gradient norm; 0: no clipping. DINO: of each parameter, BAM: of all together
     momentum_teacher:float = .996 # at the start; 1 at the end
     precision:str = "auto" # auto, bf16 or fp32
-    compile_mode:str = "none" # of torch.compile for the backbones: none, default, reduce-overhead (with CUDA graphs), max-autotune
-    grad_checkpointing:bool = False # compute activations again on the way back: less memory, a third more work
+    compile_mode:str = field(default="none", metadata=dict(how=True)) # of torch.compile for the backbones: none, default, reduce-overhead (with CUDA graphs), max-autotune
+    grad_checkpointing:bool = field(default=False, metadata=dict(how=True)) # compute activations again on the way back: less memory, a third more work
     crops:MultiCrop = field(default_factory=MultiCrop) # the views
 
 @dataclass
@@ -240,7 +245,9 @@ class SelfDistillation:
         "What the settings ask for beyond layouts; neither changes a parameter's name"
         c, nets = self.config, [net["backbone"] for net in (self.student, self.teacher) if net is not None]
         if c.compile_mode not in COMPILE_MODES: raise UserError(f"compile_mode {c.compile_mode!r} does not exist: choose one of {', '.join(COMPILE_MODES)}")
-        if c.grad_checkpointing: nets[0].body.set_grad_checkpointing() # timm's
+        if c.grad_checkpointing:
+            try: nets[0].body.set_grad_checkpointing() # timm's
+            except AssertionError as e: raise UserError(f"grad_checkpointing: timm has none for a {type(nets[0].body).__name__}; leave it off") from e
         for net in nets if c.compile_mode != "none" else (): net.compile(mode=c.compile_mode, dynamic=False) # a graph for each size of view
 
     def collate(self, images, labels, rng):
@@ -329,5 +336,8 @@ def pretrain(
     task = (BAMTask if isinstance(config, BAMConfig) else DINOTask)(model, config, len(images)//config.batch_size, device)
     batches = Batches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
     num_workers = pick_workers(device) if num_workers is None else num_workers
-    log = fit(task, batches, config.epochs, run_dir, dict(asdict(config), seed=seed, n=len(images), model=str(model)), num_workers, desc)
-    return (task.teacher or task.student)["backbone"].eval(), log
+    what = {f.name: v for f, v in zip(fields(config), asdict(config).values()) if not f.metadata.get("how")} # how it is computed may change between interruption and resumption
+    log = fit(task, batches, config.epochs, run_dir, dict(what, seed=seed, n=len(images), model=str(model)), num_workers, desc)
+    network = (task.teacher or task.student)["backbone"].eval()
+    network._compiled_call_impl = None # as built again: a graph for each size would be compiled anew for each size it is used at
+    return network, log

@@ -109,3 +109,13 @@ def test_from_a_class_folder(project, monkeypatch):
     assert bars.name.tolist() == ["GAP", "SimPool"] and not {"mass", "novel"} & set(bars.columns), "no masks, no novel objects"
     knn = pd.read_csv(project/"results/photos/knn.csv")
     assert set(knn.split) == {"test"} and len(knn) == 16
+
+
+def test_the_benchmark(project, monkeypatch):
+    "Its page with a few of its parts; those that need other packages are left out where these are"
+    run(project, "50_bench", monkeypatch, parts=["layer", "memory", "sweep", "loss", "optimizer"])
+    results = project/"results"/"scratch"
+    table, facts = pd.read_csv(results/"bench.csv"), json.loads((results/"bench.json").read_text())
+    assert set(table.part) == {"layer", "memory", "sweep", "loss", "optimizer"} and (table.ratio.dropna() > 0).all()
+    assert {r["what"] for r in facts["reached"]} >= {"optimiser and average", "activations kept, multiples of the input"}
+    assert all((results/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))

@@ -16,6 +16,7 @@ import run_nb  # noqa: E402
 
 PARAMS = yaml.safe_load((ROOT/"params.yaml").read_text())
 STAGES = yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"]
+BENCH = yaml.safe_load((ROOT/"bench"/"dvc.yaml").read_text())["stages"]["bench"]
 SCALES = [k for k, v in PARAMS.items() if isinstance(v, dict)]
 
 
@@ -131,11 +132,23 @@ def test_every_scale_knows_every_parameter():
                 if flag in ("-p", "--each"): assert value.split("=")[0] in names
 
 
+def test_the_benchmark_is_a_stage_of_its_own():
+    "Its parameters exist, and what it compares with is what its lock holds"
+    words = BENCH["cmd"].split("#")[0].split()
+    names = run_nb.declared(nbformat.read(ROOT/"nbs/experiments/50_bench.ipynb", 4), "50_bench")
+    assert {v.split("=")[0] for flag, v in zip(words, words[1:]) if flag == "-p"} <= set(names)
+    import tomllib
+    extra = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
+    lock = (ROOT/"bench"/"requirements.lock").read_text()
+    assert all(f"{pin} " in lock for pin in extra if "==" in pin) and "://" not in lock
+
+
 def test_results_belong_to_what_is_committed():
     "The committed tables are those that dvc.lock records"
     import hashlib
     lock = yaml.safe_load((ROOT/"dvc.lock").read_text())["stages"]
     assert {name.split("@")[0] for name in lock} == set(STAGES), "dvc.lock knows other stages than dvc.yaml"
+    lock |= yaml.safe_load((ROOT/"bench"/"dvc.lock").read_text())["stages"]
     seen = 0
     for stage in lock.values():
         for out in stage.get("outs", []):
