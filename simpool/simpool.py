@@ -9,6 +9,7 @@ __all__ = ['VALUE_MIN', 'CHUNK', 'pool_op', 'pool_backward_op', 'SMALL', 'shift_
 
 # %% ../nbs/02_simpool.ipynb #9bb79dd5
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def check_finite(
     x:Tensor, # the input they came from (B, N, D)
 ):
     "Name NaN and infinity where looking costs nothing: on the CPU, outside a compiled graph, at the small output"
-    if z.device.type != "cpu" or torch.compiler.is_compiling() or z.isfinite().all(): return
+    if z.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing() or math.isfinite(z.detach().sum()) or z.isfinite().all(): return # the sum alone is quicker, but may overflow
     bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if bad: raise UserError(f"NaN or infinity in the input of the pooling, in batch item(s) {bad[:8]}: look for them in the images or in a diverged network")
     raise UserError("the pooling gave NaN or infinity from a finite input: its parameters have diverged; lower the learning rate, or use float32")
@@ -406,9 +407,10 @@ class SimPool(nn.Module):
     )->Tensor: # (B, nh, N)
         "K^T q / sqrt(d), computed as (W_K^T q)^T LN(X): one D x D product an image, not one a token"
         nh, d = self.num_heads, self.dim//self.num_heads
-        q = self.wq(x.mean(1)).view(-1, nh, d) # (B, nh, d), eqs. (12), (13)
-        w = torch.einsum("bhd,hde->bhe", q, self.wk.weight.view(nh, d, self.dim).to(q.dtype)) # (B, nh, D); a bias of W_K shifts all scores alike
-        return torch.einsum("bhe,bne->bhn", w, keys.to(w.dtype)) * d**-.5
+        q = self.wq(x.mean(1)) # (B, D), eqs. (12), (13)
+        wk = self.wk.weight.to(q.dtype) # a bias of W_K shifts all scores alike
+        w = (q @ wk)[:, None] if nh == 1 else torch.einsum("bhd,hde->bhe", q.view(-1, nh, d), wk.view(nh, d, self.dim)) # (B, nh, D)
+        return torch.bmm(w, keys.to(w.dtype).mT) * d**-.5
 
     def plain(
         self,
@@ -419,7 +421,7 @@ class SimPool(nn.Module):
         full = torch.promote_types(v.dtype, torch.float32) # softmax and powers need float32 at least
         attn = self.scores(x, v).to(full).softmax(-1) # (B, nh, N), eq. (15)
         if self.gamma is None: return weighted_mean(v, attn), attn
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext():
             return power_mean(shift_values(v.to(full), self.value_min, self.eps), attn, self.gamma), attn
 
     def fast(
@@ -435,10 +437,9 @@ class SimPool(nn.Module):
         x:Tensor, # features (B, N, D)
     )->bool: # whether `fast` does the same here, and sooner
         "Not in exported graphs, not where parts were changed or are watched, not where the CPU would spend its time on bookkeeping"
-        if torch.jit.is_tracing() or torch.compiler.is_exporting(): return False
+        if x.device.type == "cpu" and x.numel() < SMALL or torch.jit.is_tracing() or torch.compiler.is_exporting(): return False
         parts = ((self.norm_patches, nn.LayerNorm), (self.wq, nn.Linear), (self.wk, nn.Linear))
-        if any(type(m) is not t or m._forward_hooks or m._forward_pre_hooks for m, t in parts): return False
-        return x.device.type != "cpu" or x.numel() >= SMALL
+        return not any(type(m) is not t or m._forward_hooks or m._forward_pre_hooks for m, t in parts)
 
     def forward(
         self,

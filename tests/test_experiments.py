@@ -117,5 +117,6 @@ def test_the_benchmark(project, monkeypatch):
     results = project/"results"/"scratch"
     table, facts = pd.read_csv(results/"bench.csv"), json.loads((results/"bench.json").read_text())
     assert set(table.part) == {"layer", "memory", "sweep", "loss", "optimizer"} and (table.ratio.dropna() > 0).all()
-    assert {r["what"] for r in facts["reached"]} >= {"optimiser and average", "activations kept, multiples of the input"}
+    said = " ".join(r["what"] for r in facts["reached"])
+    assert all(words in said for words in ("slowest of 10 cases", "optimiser and average", "activations kept"))
     assert all((results/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))
