@@ -17,7 +17,10 @@ import io
 import itertools
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
+from multiprocessing import get_context
 
 import cv2
 import numpy as np
@@ -275,7 +278,7 @@ def pairwise_loss(
 )->Tensor: # scalar
     "DINO's loss, pair by pair as in the official code"
     log_p = (student_out.float()/loss.student_temp).log_softmax(-1).chunk(loss.n_crops)
-    q = loss.teacher(teacher_out, 0).chunk(2)
+    q = loss.teacher(teacher_out, 0).exp().chunk(2)
     pairs = [-(q[i]*log_p[j]).sum(-1).mean() for i in range(2) for j in range(loss.n_crops) if i != j]
     loss.update_center(teacher_out)
     return sum(pairs)/len(pairs)
@@ -464,9 +467,15 @@ def run_part(
 )->list[dict]: # rows
     "One part of the benchmark"
     rounds, gammas = size["rounds"], [None, 1.25, 2.]
-    if part == "layer": return bench_layer(size["layers"], gammas, device, rounds)
+    if part == "layer":
+        (name, *case), *_ = size["layers"]
+        rows = bench_layer([(f"{name}, memory as it comes", *case)], gammas, device, rounds)
+        keep_memory()
+        return rows + bench_layer(size["layers"], gammas, device, rounds)
     if part == "memory": return bench_memory(size["layers"], gammas, device)
-    if part == "sweep": return [r | dict(part="sweep") for r in bench_layer(size["sweep"], [2.], device, max(2, rounds//2), leave_out=("timm", "plain"))]
+    if part == "sweep":
+        keep_memory()
+        return [r | dict(part="sweep") for r in bench_layer(size["sweep"], [2.], device, max(2, rounds//2), leave_out=("timm", "plain"))]
     if part == "step": return bench_step(size["steps"], device, max(2, rounds*2//3), compile_mode)
     if part == "loss": return bench_loss(size["losses"], device, rounds)
     if part == "optimizer": return bench_optimizer(size["optimizer"], device, rounds)
@@ -479,6 +488,7 @@ def bench(
     size:str="cpu", # one of SIZES
     device:torch.device=torch.device("cpu"), # where it runs
     compile_mode:str="none", # also the step with compiled backbones
+    own_process:bool=True, # each part in a process of its own, so that none finds the memory that another has left
     keep=None, # called with the new rows and with all so far, after each part, so that nothing is lost
 )->list[dict]: # all rows
     "Run the benchmark"
@@ -486,10 +496,10 @@ def bench(
     if wrong: raise UserError(f"no part {wrong[0]!r}: choose from {', '.join(PARTS)}")
     if size not in SIZES: raise UserError(f"no size {size!r}: choose from {', '.join(SIZES)}")
     if "views" in parts: load_stamps() # what is missing should be known before the first minutes
-    keep_memory()
     peak = matmul_flops(device) if device.type == "cuda" and "step" in parts else None
     for part in parts:
-        new = run_part(part, SIZES[size], device, compile_mode)
+        with ProcessPoolExecutor(1, get_context("spawn")) if own_process else nullcontext() as pool:
+            new = pool.submit(run_part, part, SIZES[size], device, compile_mode).result() if pool else run_part(part, SIZES[size], device, compile_mode)
         if peak and part == "step": new = [r | (dict(utilisation=VITS_FLOPS*r["images_per_s"]/peak) if r["case"].startswith("ViT-S/16") else {}) for r in new]
         rows += new
         if keep: keep(new, rows)

@@ -78,12 +78,13 @@ class ViewsCrossEntropy(torch.autograd.Function):
     )->Tensor: # scalar, in nats
         "Value and gradient in one go, a view at a time"
         total, value, grad = q.sum(0), q.new_zeros(()), torch.empty_like(z) if ctx.needs_input_grad[0] else None
-        pairs = z.shape[1]*len(q)*(len(z)-1) # divided by here, in float32: afterwards the gradient may be in half precision
+        pairs = z.shape[1]*len(q)*(len(z)-1)
+        scale = 1/(temp*pairs) # in float32 here: afterwards the gradient may be in half precision
         for j, view in enumerate(z):
             target, n = (total-q[j], len(q)-1) if j < len(q) else (total, len(q))
-            log_p = (view.to(q.dtype)/temp).log_softmax(-1)
-            value -= (target*log_p).sum()
-            if grad is not None: grad[j] = log_p.exp_().mul_(n).sub_(target).div_(temp*pairs)
+            log_p = (view.to(q.dtype)*(1/temp)).log_softmax(-1)
+            value -= torch.linalg.vecdot(target, log_p).sum()
+            if grad is not None: torch.sub(log_p.exp_().mul_(n*scale), target, alpha=scale, out=grad[j])
         ctx.save_for_backward(grad)
         return value/pairs
 
@@ -93,9 +94,9 @@ class ViewsCrossEntropy(torch.autograd.Function):
         ctx, # of autograd
         dvalue:Tensor, # gradient of the value
     )->tuple: # gradient of z
-        "What `forward` made"
+        "What `forward` made, in its memory; a second way back is an error, as without `retain_graph`"
         grad, = ctx.saved_tensors
-        return grad*dvalue.to(grad.dtype), None, None
+        return grad.mul_(dvalue.to(grad.dtype)), None, None
 
 class DINOLoss(nn.Module):
     "Cross-entropy from the teacher's global views to all other views of the student"
@@ -126,9 +127,10 @@ class DINOLoss(nn.Module):
         K = student_out.shape[-1]
         if len(student_out)*2 != len(teacher_out)*self.n_crops:
             raise UserError(f"expected {self.n_crops} student views for 2 teacher views, got {len(student_out)} and {len(teacher_out)} rows")
-        q = self.teacher(teacher_out, epoch).view(2, -1, K)
+        log_q = self.teacher(teacher_out, epoch).view(2, -1, K)
+        q = log_q.exp()
         loss = ViewsCrossEntropy.apply(student_out.view(self.n_crops, -1, K), q, self.student_temp)
-        h = entropy(q).mean()
+        h = -torch.linalg.vecdot(q, log_q).mean()
         self.stats = dict(teacher_entropy=h, marginal_entropy=entropy(q.mean((0, 1))), kl=loss.detach()-h)
         self.update_center(teacher_out)
         return loss
@@ -138,9 +140,9 @@ class DINOLoss(nn.Module):
         self,
         teacher_out:Tensor, # (2*B, K)
         epoch:int, # sets the temperature
-    )->Tensor: # (2*B, K), rows sum to one
-        "Centred and sharpened probabilities of the teacher"
-        return ((teacher_out.float()-self.center)/float(self.teacher_temps[epoch])).softmax(-1)
+    )->Tensor: # (2*B, K), in nats
+        "Centred and sharpened log-probabilities of the teacher"
+        return ((teacher_out.float()-self.center)/float(self.teacher_temps[epoch])).log_softmax(-1)
 
     @torch.no_grad()
     def update_center(
