@@ -113,10 +113,10 @@ def test_from_a_class_folder(project, monkeypatch):
 
 def test_the_benchmark(project, monkeypatch):
     "Its page with a few of its parts; those that need other packages are left out where these are"
-    run(project, "50_bench", monkeypatch, parts=["layer", "memory", "sweep", "loss", "optimizer"])
+    run(project, "50_bench", monkeypatch, parts=["layer", "memory", "sweep", "loss", "optimizer"], own_process=False)
     results = project/"results"/"scratch"
     table, facts = pd.read_csv(results/"bench.csv"), json.loads((results/"bench.json").read_text())
     assert set(table.part) == {"layer", "memory", "sweep", "loss", "optimizer"} and (table.ratio.dropna() > 0).all()
     said = " ".join(r["what"] for r in facts["reached"])
-    assert all(words in said for words in ("slowest of 10 cases", "optimiser and average", "activations kept"))
+    assert all(words in said for words in ("slowest of", "optimiser and average", "activations kept"))
     assert all((results/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))
