@@ -513,6 +513,7 @@ def as_lines(
     for r in rows:
         head = " · ".join(str(r[k]) for k in ("part", "case", "measure") if k in r) + (f" · gamma {r['gamma']}" if "gamma" in r else "") + (f" · N {r['N']}, D {r['D']}, B {r['B']}" if r["part"] == "sweep" else "")
         if head != seen: lines.append(head)
-        seen, extra = head, "".join(f", {words} {r[k]:{form}}" for k, words, form in (("kept", "kept", ".2f"), ("of_copy", "of copy bandwidth", ".0%"), ("images_per_s", "images/s", ".0f"), ("utilisation", "utilisation", ".1%"), ("differ", "differ", "d")) if k in r)
-        lines.append(f"  {r['who']:22s}" + (f" {r['ratio']:6.2f}x ({r['low']:.2f} to {r['high']:.2f}), {r['ms']:.2f} ms" if "ratio" in r else "") + extra)
+        facts = [f"{r['ratio']:6.2f}x ({r['low']:.2f} to {r['high']:.2f}), {r['ms']:.2f} ms"] if "ratio" in r else []
+        seen, facts = head, facts + [f"{words} {r[k]:{form}}" for k, words, form in (("kept", "kept", ".2f"), ("of_copy", "of copy bandwidth", ".0%"), ("images_per_s", "images/s", ".0f"), ("utilisation", "utilisation", ".1%"), ("differ", "differ", "d")) if k in r]
+        lines.append(f"  {r['who']:32s} " + ", ".join(facts))
     return "\n".join(lines)

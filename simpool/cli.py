@@ -185,7 +185,7 @@ def run_bench(
     def keep(new, rows):
         print(as_lines(new), flush=True)
         if args.json: write_json(provenance(started, **facts, rows=rows), args.json)
-    bench(args.parts or PARTS, size, device, args.compile, keep)
+    bench(args.parts or PARTS, size, device, args.compile, keep=keep)
 
 # %% ../nbs/80_cli.ipynb #7718943f
 COMMANDS = dict(verify=(add_evaluation, run_verify, "a checkpoint beside its model card: card, ours, difference"), knn=(add_evaluation, run_verify, "k-NN accuracy of a checkpoint on your images"),
