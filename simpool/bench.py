@@ -432,7 +432,7 @@ f32, bf16 = torch.float32, torch.bfloat16
 TINY_VIT = ("vit_tiny_patch16_224", MultiCrop(32, 16, 6), dict(patch_size=4))
 SIZES = dict(
     smoke=dict(rounds=2, layers=[("ViT tokens", (8, 64, 96), False, f32)], sweep=[("tokens", (4, n, 64), False, f32) for n in (16, 64)],
-               steps=[("ResNet", "resnet10t", MultiCrop(32, 16, 1), 4, 64, {})], losses=[(4, 256, 4)], optimizer="resnet10t", views=[(64, MultiCrop(32, 16, 2), 4)], knn=[(2000, 100, 32, 5)]),
+               steps=[("tiny ViT", "vit_tiny_patch16_224", MultiCrop(32, 16, 1), 4, 64, dict(patch_size=8, depth=2))], losses=[(4, 256, 4)], optimizer="resnet10t", views=[(64, MultiCrop(32, 16, 2), 4)], knn=[(2000, 100, 32, 5)]),
     cpu=dict(rounds=7, layers=[("ViT-S tokens", (32, 196, 384), False, f32), ("ViT-B tokens", (32, 196, 768), False, f32), ("ResNet-50 map", (32, 49, 2048), True, f32),
                                ("small ViT tokens", (64, 64, 96), False, f32), ("one image, ViT-S tokens", (1, 196, 384), False, f32)],
              sweep=[("N", (8, n, 384), False, f32) for n in (16, 49, 196, 784, 3136)] + [("D", (16, 196, d), False, f32) for d in (48, 96, 192, 384, 768, 1536)] + [("B", (b, 196, 384), False, f32) for b in (1, 4, 16, 64)],
