@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from .backbones import baseline_pool, create_model
-from .core import UserError, bf16_pays, progress
+from .core import UserError, progress
 from .data import MEAN, STD, normalize
 from .dino import DINOLoss, ema_update
 from .knn import neighbours, vote

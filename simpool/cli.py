@@ -181,7 +181,7 @@ def run_bench(
     started, device = time.time(), pick_device(args.device)
     size = args.size or ("cuda" if device.type == "cuda" else "cpu")
     facts = dict(scale="bench", size=size, device=device.type, left_out=missing_peers(), torch_threads=torch.get_num_threads())
-    if facts["left_out"]: print(f"simpool: left out, because not installed: {', '.join(facts['left_out'])} (pip install 'simpool[bench]')", file=sys.stderr)
+    if facts["left_out"]: print(f"simpool: left out, because not installed: {', '.join(facts['left_out'])} (in the checkout: make bench, or pip install '.[bench]')", file=sys.stderr)
     def keep(new, rows):
         print(as_lines(new), flush=True)
         if args.json: write_json(provenance(started, **facts, rows=rows), args.json)

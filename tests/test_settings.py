@@ -31,6 +31,7 @@ def test_version():
 def test_requirements():
     assert card["requirements"].split() == project["dependencies"]
     assert card["dev_requirements"].split() == project["optional-dependencies"]["dev"]
+    assert card["bench_requirements"].split() == project["optional-dependencies"]["bench"]
 
 
 def test_commands():
