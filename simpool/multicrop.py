@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['GRAY', 'random_box', 'random_crop', 'shift_hue', 'adjust_colors', 'jitter_uint8', 'blur_uint8', 'paint_uint8',
-           'rgb_to_hue_shifted', 'to_gray', 'color_jitter', 'gaussian_blur', 'MultiCrop', 'show_views']
+           'color_ops', 'MultiCrop', 'show_views']
 
 # %% ../nbs/08_multicrop.ipynb #36e7dd63
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from .data import MEAN, STD, normalize, stack_images
@@ -113,62 +114,24 @@ def paint_uint8(
     if rng.random() < p_blur: crop = blur_uint8(crop, rng.uniform(*blur)*len(crop)/224)
     return np.minimum(crop, ~crop) if rng.random() < p_solarize else crop # ~x is 255-x, the smaller one from 128 on
 
-# %% ../nbs/08_multicrop.ipynb #5b00da56
-def rgb_to_hue_shifted(
-    x:Tensor, # (B, 3, H, W) in 0..1
-    shift:Tensor, # (B,) hue shift in turns
-)->Tensor: # (B, 3, H, W)
-    "Turn the hue, value and chroma kept (the HSV hexcone in closed form)"
-    value, index = x.max(1)
-    low = x.amin(1)
-    chroma = value - low
-    r, g, b = x.unbind(1)
-    safe = chroma.clamp(min=1e-8)
-    hue = torch.where(index == 0, (g-b)/safe, torch.where(index == 1, 2+(b-r)/safe, 4+(r-g)/safe)) + 6*shift.view(-1, 1, 1)
-    k = (torch.tensor([5., 3., 1.], device=x.device).view(1, 3, 1, 1) + hue[:, None]) % 6
-    return value[:, None] - chroma[:, None]*torch.minimum(k, 4-k).clamp(0, 1)
-
-# %% ../nbs/08_multicrop.ipynb #588c3298
-def to_gray(
-    x:Tensor, # (B, 3, H, W)
-)->Tensor: # (B, 1, H, W)
-    "Luma of ITU-R 601"
-    return torch.einsum("bchw,c->bhw", x, x.new_tensor(GRAY))[:, None]
-
-def color_jitter(
-    x:Tensor, # (B, 3, H, W) in 0..1
-    strength:tuple=(.4, .4, .2, .1), # brightness, contrast, saturation, hue (DINO's)
-    p:float=.8, # share of the images that is changed
-)->Tensor: # (B, 3, H, W) in 0..1
-    "Brightness, contrast, saturation and hue, each image by its own random amounts; the order is drawn once a batch"
-    brightness, contrast, saturation, hue = strength
-    on = (torch.rand(len(x)) < p).to(x)
-    def factor(s): return 1 + on*s*(2*torch.rand(len(x)).to(x)-1) # 1 where nothing changes
-    def blend(a, b, f): return torch.lerp(b, a, f.view(-1, 1, 1, 1)).clamp(0, 1)
-    ops = [lambda x: blend(x, torch.zeros_like(x), factor(brightness)),
-           lambda x: blend(x, to_gray(x).mean((1, 2, 3), keepdim=True).expand_as(x), factor(contrast)),
-           lambda x: blend(x, to_gray(x).expand_as(x), factor(saturation)),
-           lambda x: rgb_to_hue_shifted(x, factor(hue)-1)]
-    for k in torch.randperm(4).tolist(): x = ops[k](x)
-    return x
-
-# %% ../nbs/08_multicrop.ipynb #47d2c30b
-def gaussian_blur(
-    x:Tensor, # (B, C, H, W)
-    sigma:Tensor, # (B,) in pixels; 0 leaves an image alone
-)->Tensor: # (B, C, H, W)
-    "Gaussian blur, each image by its own sigma, as weighted sums of shifted images"
-    radius = max(1, math.ceil(3*float(sigma.max())))
-    if sigma.max() == 0: return x
-    offsets = torch.arange(-radius, radius+1, device=x.device)
-    taps = torch.exp(-.5*(offsets/sigma.clamp(min=1e-3).view(-1, 1).to(x))**2) # (B, 2 radius + 1)
-    taps = (taps/taps.sum(1, keepdim=True)).T[..., None, None, None]
-    for axis in (2, 3):
-        pad = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
-        mode = "reflect" if radius < x.shape[axis] else "replicate"
-        padded, n = torch.nn.functional.pad(x, pad, mode=mode), x.shape[axis]
-        x = sum(t*padded.narrow(axis, k, n) for k, t in enumerate(taps))
-    return x
+# %% ../nbs/08_multicrop.ipynb #bfe416b1
+@cache
+def color_ops(
+    size:int, # side of the views; the blur's sigma shrinks with it
+    rgb:bool, # whether there are colours to jitter
+    jitter:tuple, # brightness, contrast, saturation, hue
+    blur:tuple=(0., 0.), # sigma in pixels, smallest and largest, at 224 pixels
+    p_blur:float=0., # share of the images that is blurred
+    p_solarize:float=0., # share that has its bright half inverted
+    p_jitter:float=.8, # share that is jittered
+    p_gray:float=.2, # share that loses all colour
+)->nn.Sequential: # (B, C, size, size) in 0..1 -> the same
+    "The colours of a batch of views, on any device: jitter, gray, blur, solarise"
+    from kornia.augmentation import ColorJitter, RandomGaussianBlur, RandomGrayscale, RandomSolarize # three seconds; nobody needs it on a CPU
+    sigma = tuple(max(s*size/224, 1e-3) for s in blur) # kornia has no blur of 0 pixels; of a thousandth it is none
+    ops = [ColorJitter(*jitter, p=p_jitter), RandomGrayscale(p=p_gray)] if rgb else []
+    ops += [RandomGaussianBlur((2*math.ceil(3*sigma[1])+1,)*2, sigma, p=p_blur), RandomSolarize((.5, .5), (0., 0.), p=p_solarize)]
+    return nn.Sequential(*[op for op in ops if op.p])
 
 # %% ../nbs/08_multicrop.ipynb #52898fad
 @dataclass
@@ -217,15 +180,8 @@ class MultiCrop:
         p_blur:float, # share of the images that is blurred
         p_solarize:float, # share that has its bright half inverted
     )->Tensor: # (B, C, size, size) in 0..1
-        "The colours of a batch: jitter, gray (p .2), blur, solarise; on the device the crops are on, by torch's random numbers"
-        x, B = crops.float()/255, len(crops)
-        if x.shape[1] == 3:
-            x = color_jitter(x, self.jitter)
-            x = torch.where(torch.rand(B, 1, 1, 1).to(x) < .2, to_gray(x).expand_as(x), x)
-        sigma = torch.empty(B).uniform_(*self.blur)*x.shape[-1]/224
-        x = gaussian_blur(x, torch.where(torch.rand(B) < p_blur, sigma, 0.))
-        bright = torch.rand(B, 1, 1, 1).to(x) < p_solarize
-        return torch.where(bright & (x >= .5), 1-x, x)
+        "The colours of a batch, on the device the crops are on, by torch's random numbers"
+        return color_ops(crops.shape[-1], crops.shape[1] == 3, tuple(self.jitter), tuple(self.blur), p_blur, p_solarize)(crops.float()/255)
 
     def ready(
         self,

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from .core import UserError, autocast
 from .data import normalize, stack_images
-from .multicrop import color_jitter, random_crop
+from .multicrop import color_ops, jitter_uint8, random_crop
 from .optim import create_optimizer, param_groups, set_rates
 from .schedule import cosine_schedule
 from .train import Batches, fit, prepare
@@ -56,8 +56,9 @@ class SupervisedTask:
         self.parts = dict(model=self.model, optimizer=self.optimizer)
 
     def collate(self, images, labels, rng):
-        "Random resized crop and mirror; runs in the loader's processes"
+        "Random resized crop and mirror, and on a CPU the colours; runs in the loader's processes"
         crops = [random_crop(rng, im, self.config.crop_size, self.config.crop_scale) for im in images]
+        if self.device.type == "cpu": crops = [jitter_uint8(c, rng, self.config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
         return stack_images(crops), torch.tensor(labels)
 
     def step(
@@ -68,9 +69,8 @@ class SupervisedTask:
     )->dict[str, Tensor]: # loss, accuracy on the training crops, learning rate
         "One update"
         images, labels = (t.to(self.device, non_blocking=True) for t in batch)
-        x = images.float()/255
-        x = normalize(color_jitter(x, self.config.jitter) if x.shape[1] == 3 else x)
-        with autocast(self.device, self.config.precision): logits = self.model(x)
+        if self.device.type != "cpu" and images.shape[1] == 3: images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
+        with autocast(self.device, self.config.precision): logits = self.model(normalize(images))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
