@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINIS', 'VITS', 'CARD', 'vit_mini', 'resnet_mini', 'convnext_mini', 'build_body', 'resample_positions',
-           'OfficialPositions', 'set_positions', 'take_norm', 'PooledModel', 'create_model', 'init_linear',
-           'baseline_pool']
+           'OfficialPositions', 'set_positions', 'take_norm', 'can_pack', 'packed_attention', 'packed_drop',
+           'packed_block', 'packed_features', 'PooledModel', 'create_model', 'init_linear', 'baseline_pool']
 
 # %% ../nbs/05_backbones.ipynb #f03b27e5
 import json
@@ -20,8 +20,9 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file
 from timm.models.convnext import ConvNeXt
 from timm.models.resnet import BasicBlock, ResNet
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import attend
 from .core import UserError
@@ -111,6 +112,58 @@ def take_norm(
     body.head.norm = nn.Identity()
     return plain
 
+# %% ../nbs/05_backbones.ipynb #6aa0bbe3
+def can_pack(
+    body:nn.Module, # of `build_body`
+)->bool: # whether `packed_features` gives its features
+    "A timm transformer of plain blocks"
+    return (isinstance(body, VisionTransformer) and type(body).forward_features is VisionTransformer.forward_features
+            and all(type(b) is Block and type(b.attn) is Attention for b in body.blocks))
+
+def packed_attention(
+    attn:Attention, # timm's
+    x:Tensor, # (T, D) tokens of all views, one view after another
+    shapes:list[tuple[int, int]], # (B, N) for each size: T is the sum of B*N
+)->Tensor: # (T, D)
+    "Every view attends to itself; the linear layers run once"
+    out = []
+    for part, (B, N) in zip(attn.qkv(x).split([B*N for B, N in shapes]), shapes):
+        q, k, v = part.view(B, N, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4) # (B, nh, N, d) each
+        q, k, p = attn.q_norm(q), attn.k_norm(k), attn.attn_drop.p*attn.training
+        z = F.scaled_dot_product_attention(q, k, v, dropout_p=p) if attn.fused_attn else attn.attn_drop(attend(q, k, attn.scale)) @ v
+        out.append(z.transpose(1, 2).reshape(B*N, -1))
+    z = attn.norm(torch.cat(out))
+    return attn.proj_drop(attn.proj(z if attn.gate is None else z*attn.gate(x).sigmoid()))
+
+def packed_drop(
+    drop:nn.Module, # timm's DropPath, or nothing
+    x:Tensor, # (T, D)
+    shapes:list[tuple[int, int]], # (B, N) for each size
+)->Tensor: # (T, D)
+    "Stochastic depth, a view at a time"
+    if not drop.training or not getattr(drop, "drop_prob", 0): return x
+    return x*torch.cat([drop(x.new_ones(B, 1)).expand(B, N).reshape(-1, 1) for B, N in shapes])
+
+def packed_block(
+    block:Block, # timm's
+    x:Tensor, # (T, D)
+    shapes:list[tuple[int, int]], # (B, N) for each size
+)->Tensor: # (T, D)
+    "What timm's block does, on packed tokens"
+    x = x + packed_drop(block.drop_path1, block.ls1(packed_attention(block.attn, block.norm1(x), shapes)), shapes)
+    return x + packed_drop(block.drop_path2, block.ls2(block.mlp(block.norm2(x))), shapes)
+
+def packed_features(
+    body:VisionTransformer, # one that `can_pack`
+    views:list[Tensor], # images of one size each (B, C, H, W)
+)->list[Tensor]: # for each size the last features (B, prefix+N, D)
+    "`body.forward_features` of images of several sizes, in one pass"
+    tokens = [body.norm_pre(body.patch_drop(body._pos_embed(body.patch_embed(x)))) for x in views]
+    shapes, x = [t.shape[:2] for t in tokens], torch.cat([t.flatten(0, 1) for t in tokens])
+    for block in body.blocks:
+        x = checkpoint(packed_block, block, x, shapes, use_reentrant=False) if body.grad_checkpointing and torch.is_grad_enabled() else packed_block(block, x, shapes)
+    return [t.unflatten(0, s) for t, s in zip(body.norm(x).split([B*N for B, N in shapes]), shapes)]
+
 # %% ../nbs/05_backbones.ipynb #dc964a04
 CARD = """---
 {{ card_data }}
@@ -143,6 +196,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         super().__init__()
         self.body, self.pool, self.norm = body, pool, norm or nn.Identity()
         self.norm_first, self.in_chans = norm_first, in_chans
+        self.packing = False # run images of several sizes through the blocks together, where the body `can_pack`
         self.config:dict|None = None # arguments of `create_model`, where they can be written down
         self.embed_dim, self.num_classes = body.num_features, num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
@@ -171,7 +225,14 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         "Features right before the pooling"
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise UserError(f"expected images (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
-        x = self.body.forward_features(images)
+        return self.arrange(self.body.forward_features(images), images)
+
+    def arrange(
+        self,
+        x:Tensor, # what the body gave
+        images:Tensor, # for these (B, C, H, W)
+    )->tuple[Tensor, tuple[int, int]]: # as `features`
+        "The body's output as the pooling wants it"
         if x.ndim == 4:
             if getattr(self.body, "output_fmt", "NCHW") == "NHWC": x = x.permute(0, 3, 1, 2)
             grid = tuple(x.shape[2:])
@@ -200,10 +261,18 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
 
     def forward(
         self,
-        images:Tensor, # (B, C, H, W)
+        images:Tensor|list[Tensor], # (B, C, H, W), or several of different sizes; see `packing`
+    )->Tensor: # (B, D), or logits (B, num_classes); of several sizes one after another
+        "Pooled vector, or logits where there is a classifier"
+        if isinstance(images, Tensor): return self.answer(self.features(images)[0])
+        if not self.packing: return torch.cat([self.forward(x) for x in images])
+        return torch.cat([self.answer(self.arrange(x, im)[0]) for x, im in zip(packed_features(self.body, images), images)])
+
+    def answer(
+        self,
+        x:Tensor, # from `features`
     )->Tensor: # (B, D), or logits (B, num_classes)
-        "Pooled vector, or logits where there is a classifier: of several pooled vectors the largest of each class (paper, Section 4.1)"
-        x, _ = self.features(images)
+        "The pooled vector, classified where there is a classifier: of several pooled vectors the largest of each class (paper, Section 4.1)"
         if not self.num_classes or getattr(self.pool, "num_vectors", 1) == 1: return self.head(self.pooled(x))
         z = self.pool.vectors(x) # (B, k, D)
         return self.head(z if self.norm_first else self.norm(z)).amax(1)

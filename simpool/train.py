@@ -21,6 +21,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .backbones import can_pack
 from .bam import BAMHead, BAMLoss, fix_stem
 from .checkpoint import config_key, load_state, rng_state, save_state, set_rng_state
 from .core import UserError, autocast, pick_workers, progress
@@ -177,6 +178,7 @@ class PretrainConfig:
     precision:str = "auto" # auto, bf16 or fp32
     compile_mode:str = field(default="none", metadata=dict(how=True)) # of torch.compile for the backbones: none, default, reduce-overhead (with CUDA graphs), max-autotune
     grad_checkpointing:bool = field(default=False, metadata=dict(how=True)) # compute activations again on the way back: less memory, a third more work
+    packing:bool|None = field(default=None, metadata=dict(how=True)) # global and local views through a transformer's blocks together; None: on a GPU
     crops:MultiCrop = field(default_factory=MultiCrop) # the views
 
 @dataclass
@@ -248,7 +250,10 @@ class SelfDistillation:
         if c.grad_checkpointing:
             try: nets[0].body.set_grad_checkpointing() # timm's
             except AssertionError as e: raise UserError(f"grad_checkpointing: timm has none for a {type(nets[0].body).__name__}; leave it off") from e
-        for net in nets if c.compile_mode != "none" else (): net.compile(mode=c.compile_mode, dynamic=False) # a graph for each size of view
+        if c.packing and not can_pack(nets[0].body): raise UserError(f"packing: a {type(nets[0].body).__name__} has no plain transformer blocks; leave it off")
+        for net in nets:
+            net.packing = (self.device.type == "cuda" if c.packing is None else c.packing) and can_pack(net.body)
+            if c.compile_mode != "none": net.compile(mode=c.compile_mode, dynamic=False)
 
     def collate(self, images, labels, rng):
         "The views; runs in the loader's processes"
@@ -259,8 +264,8 @@ class SelfDistillation:
         net:nn.ModuleDict, # student or teacher
         groups:list[Tensor], # views of one size each
     )->Tensor: # (sum of views, K)
-        "One backbone pass a size, one head pass for all"
-        return net["head"](torch.cat([net["backbone"](x) for x in groups]))
+        "Vectors of all views, and one head pass for them"
+        return net["head"](net["backbone"](groups))
 
     def step(
         self,
