@@ -112,8 +112,18 @@ def test_prose_does_not_change_the_key_and_code_does():
 
 def test_key_follows_imports():
     assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= set(run_nb.modules("from simpool.train import fit", {}))
-    assert "simpool.maps" in run_nb.modules("from simpool import SimPool", {})
+    assert {"simpool.maps", "simpool.kernels"} <= set(run_nb.modules("from simpool import SimPool", {}))
+    assert "simpool.kernels" in run_nb.modules("from . import kernels", {})
     assert "simpool.knn" not in run_nb.modules("from simpool.train import fit", {})
+
+
+def test_on_a_card_the_kernels_count(monkeypatch):
+    def key(): return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from simpool.train import fit")]), [], [])
+    keys = []
+    for card in (False, True):
+        monkeypatch.setattr(run_nb, "has_card", lambda: card)
+        keys.append(key())
+    assert keys[0] != keys[1]
 
 
 def test_every_scale_knows_every_parameter():
