@@ -60,7 +60,7 @@ class BAMLoss(nn.Module):
         own = self.own_image(B, z.device) if self.positive_masking else None
         target = self.targets(t.detach() @ columns.detach().T, own, epoch).view(self.n_global, B, -1)
         scores = z @ columns.T/self.temperature
-        log_p = scores.log_softmax(1) if own is None else scores.masked_fill(own[:len(scores)], -torch.inf).log_softmax(1).masked_fill(own[:len(scores)], 0.)
+        log_p = scores.log_softmax(1) if own is None else scores.masked_fill(own, -torch.inf).log_softmax(1).masked_fill(own, 0.)
         pairs = -torch.einsum("vbc,ubc->vu", target, log_p.view(self.n_crops, B, -1))/B # (n_global, n_crops)
         loss = (pairs.sum() - pairs.diagonal().sum())/(self.n_global*(self.n_crops-1))
         h = entropy(target).mean()

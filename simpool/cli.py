@@ -9,6 +9,8 @@ __all__ = ['METHODS', 'COMMANDS', 'add_network', 'read_gamma', 'open_network', '
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
 import dataclasses
+import inspect
+import re
 import shutil
 import sys
 import time
@@ -116,12 +118,16 @@ def add_fields(
     parser:argparse.ArgumentParser, # changed in place
     config:type, # dataclass whose numbers, strings and truth values become options
 ):
-    "An option for each field that has a plain default"
+    "An option for each field that has a plain default, explained by the comment behind it"
+    lines = [line for c in reversed(config.__mro__) if dataclasses.is_dataclass(c) for line in inspect.getsource(c).splitlines()]
+    words = {m[1]: m[2].replace("%", "%%") for line in lines if (m := re.match(r"\s+(\w+):.* # (.+)$", line))}
     for f in dataclasses.fields(config):
         flag, kind = "--" + f.name.replace("_", "-"), type(f.default)
-        if kind is bool: parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=f.default, help=f"({f.default})")
-        elif kind in (int, float, str): parser.add_argument(flag, type=kind, default=f.default, help=f"({f.default})")
-        elif kind is tuple: parser.add_argument(flag, type=type(f.default[0]), nargs=len(f.default), default=f.default, help=f"({' '.join(map(str, f.default))})")
+        shown = " ".join(map(str, f.default)) if kind is tuple else f.default
+        more = dict(default=f.default, help=f"{words[f.name]} ({shown})")
+        if kind is bool or f.type == bool|None: parser.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
+        elif kind in (int, float, str): parser.add_argument(flag, type=kind, **more)
+        elif kind is tuple: parser.add_argument(flag, type=type(f.default[0]), nargs=len(f.default), **more)
 
 def add_pretrain(
     parser:argparse.ArgumentParser, # of the command; changed in place
@@ -211,6 +217,6 @@ def main(
         print(f"simpool: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("simpool: interrupted" + ("; the same command goes on from its last checkpoint (one a minute at most, at ends of epochs)" if args.command == "pretrain" else ""), file=sys.stderr)
+        print("simpool: interrupted" + ("; the same command goes on from its last checkpoint (one a minute)" if args.command == "pretrain" else ""), file=sys.stderr)
         return 130
     return 0

@@ -204,8 +204,8 @@ def find_recipe(
         found["norm_first"] = fork or not simpool and found["num_classes"] > 0 and "fc_norm.weight" not in clean
         found["positions"] = "timm" if fork or bam or not simpool and found["num_classes"] else "simpool" if simpool else "dino"
         if "body.cls_token" in shapes and found["pool"] == "gap": found["class_token"] = True # stays in the blocks, is not pooled
-        known["num_heads"] = "12, as BAM's ViT-S has" if bam and shapes["body.patch_embed.proj.weight"][0] == 384 else "timm's for this width; a file does not say"
-        if known["num_heads"].startswith("12"): found["num_heads"] = 12
+        known["num_heads"] = "timm's for this width; a file does not say"
+        if bam and shapes["body.patch_embed.proj.weight"][0] == 384: found["num_heads"], known["num_heads"] = 12, "12, as BAM's ViT-S has"
     return found, known
 
 def find_size(
