@@ -116,9 +116,10 @@ def take_norm(
 def can_pack(
     body:nn.Module, # of `build_body`
 )->bool: # whether `packed_features` gives its features
-    "A timm transformer of plain blocks"
+    "A timm transformer of plain blocks, none of which somebody listens to: hooks on blocks and their attention would not be called"
+    def plain(m, kind): return type(m) is kind and not m._forward_hooks and not m._forward_pre_hooks
     return (isinstance(body, VisionTransformer) and type(body).forward_features is VisionTransformer.forward_features
-            and all(type(b) is Block and type(b.attn) is Attention for b in body.blocks))
+            and all(plain(b, Block) and plain(b.attn, Attention) for b in body.blocks))
 
 def packed_attention(
     attn:Attention, # timm's
@@ -223,9 +224,16 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         images:Tensor, # (B, C, H, W)
     )->tuple[Tensor, tuple[int, int]]: # what the pooling reads: tokens (B, N, D), prefix included where it takes it, or map (B, D, h, w), also where it looks at neighbours; grid (h, w)
         "Features right before the pooling"
+        self.check_images(images)
+        return self.arrange(self.body.forward_features(images), images)
+
+    def check_images(
+        self,
+        images:Tensor, # (B, C, H, W)
+    ):
+        "Anything else is an error that says what came"
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise UserError(f"expected images (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
-        return self.arrange(self.body.forward_features(images), images)
 
     def arrange(
         self,
@@ -266,6 +274,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         "Pooled vector, or logits where there is a classifier"
         if isinstance(images, Tensor): return self.answer(self.features(images)[0])
         if not self.packing: return torch.cat([self.forward(x) for x in images])
+        for x in images: self.check_images(x)
         return torch.cat([self.answer(self.arrange(x, im)[0]) for x, im in zip(packed_features(self.body, images), images)])
 
     def answer(

@@ -119,12 +119,13 @@ def add_fields(
     config:type, # dataclass whose numbers, strings and truth values become options
 ):
     "An option for each field that has a plain default, explained by the comment behind it"
-    lines = [line for c in reversed(config.__mro__) if dataclasses.is_dataclass(c) for line in inspect.getsource(c).splitlines()]
+    try: lines = [line for c in reversed(config.__mro__) if dataclasses.is_dataclass(c) for line in inspect.getsource(c).splitlines()]
+    except OSError: lines = [] # installed without sources
     words = {m[1]: m[2].replace("%", "%%") for line in lines if (m := re.match(r"\s+(\w+):.* # (.+)$", line))}
     for f in dataclasses.fields(config):
         flag, kind = "--" + f.name.replace("_", "-"), type(f.default)
         shown = " ".join(map(str, f.default)) if kind is tuple else f.default
-        more = dict(default=f.default, help=f"{words[f.name]} ({shown})")
+        more = dict(default=f.default, help=f"{words.get(f.name, '')} ({shown})")
         if kind is bool or f.type == bool|None: parser.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
         elif kind in (int, float, str): parser.add_argument(flag, type=kind, **more)
         elif kind is tuple: parser.add_argument(flag, type=type(f.default[0]), nargs=len(f.default), **more)

@@ -87,8 +87,8 @@ def jitter_uint8(
     "Brightness, contrast, saturation and hue by random amounts in random order; gray"
     steps = []
     if rng.random() < p:
-        steps = [(name, (name != "hue") + rng.uniform(-s, s)) for name, s in zip(("brightness", "contrast", "saturation", "hue"), strength)]
-        steps = [steps[k] for k in rng.permutation(4)]
+        steps = [(name, (name != "hue") + rng.uniform(-s, s)) for name, s in zip(("brightness", "contrast", "saturation", "hue"), strength) if s] # a hue of 0 would still round by way of HSV
+        steps = [steps[k] for k in rng.permutation(len(steps))]
     if rng.random() < p_gray: steps.append(("saturation", 0.))
     return adjust_colors(crop, steps) if steps else crop
 
@@ -129,8 +129,9 @@ def color_ops(
     "The colours of a batch of views, on any device: jitter, gray, blur, solarise"
     from kornia.augmentation import ColorJitter, RandomGaussianBlur, RandomGrayscale, RandomSolarize # three seconds; nobody needs it on a CPU
     sigma = tuple(max(s*size/224, 1e-3) for s in blur) # kornia has no blur of 0 pixels; of a thousandth it is none
+    radius = math.ceil(3*sigma[1])
     ops = [ColorJitter(*jitter, p=p_jitter), RandomGrayscale(p=p_gray)] if rgb else []
-    ops += [RandomGaussianBlur((2*math.ceil(3*sigma[1])+1,)*2, sigma, p=p_blur), RandomSolarize((.5, .5), (0., 0.), p=p_solarize)]
+    ops += [RandomGaussianBlur((2*radius+1,)*2, sigma, "reflect" if radius < size else "replicate", p=p_blur), RandomSolarize((.5, .5), (0., 0.), p=p_solarize)]
     return nn.Sequential(*[op for op in ops if op.p])
 
 # %% ../nbs/08_multicrop.ipynb #52898fad

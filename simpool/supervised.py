@@ -61,6 +61,14 @@ class SupervisedTask:
         if self.device.type == "cpu": crops = [jitter_uint8(c, rng, self.config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
         return stack_images(crops), torch.tensor(labels)
 
+    def ready(
+        self,
+        images:Tensor, # (B, C, size, size) uint8, on the device
+    )->Tensor: # (B, C, size, size), normalised
+        "What the step does to crops: elsewhere than on a CPU also the colours"
+        if self.device.type != "cpu" and images.shape[1] == 3: images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
+        return normalize(images)
+
     def step(
         self,
         batch:tuple[Tensor, Tensor], # images (B, C, size, size) uint8, labels (B,)
@@ -69,8 +77,7 @@ class SupervisedTask:
     )->dict[str, Tensor]: # loss, accuracy on the training crops, learning rate
         "One update"
         images, labels = (t.to(self.device, non_blocking=True) for t in batch)
-        if self.device.type != "cpu" and images.shape[1] == 3: images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
-        with autocast(self.device, self.config.precision): logits = self.model(normalize(images))
+        with autocast(self.device, self.config.precision): logits = self.model(self.ready(images))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

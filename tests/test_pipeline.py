@@ -118,12 +118,14 @@ def test_key_follows_imports():
 
 
 def test_on_a_card_the_kernels_count(monkeypatch):
-    def key(): return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from simpool.train import fit")]), [], [])
-    keys = []
+    code = "from simpool.train import fit"
     for card in (False, True):
         monkeypatch.setattr(run_nb, "has_card", lambda: card)
-        keys.append(key())
-    assert keys[0] != keys[1]
+        assert ("simpool.kernels" in run_nb.used_modules(code)) == card
+    def key(): return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), [], [])
+    before = key()
+    monkeypatch.setattr(run_nb, "used_modules", lambda code: run_nb.modules(code, {}) | {"simpool.kernels": "x = 1"})
+    assert key() != before
 
 
 def test_every_scale_knows_every_parameter():

@@ -127,14 +127,18 @@ def file_digest(path):
 
 def has_card():
     "Whether there is a GPU, without the seconds that importing torch takes"
-    return Path("/dev/nvidiactl").exists()
+    return shutil.which("nvidia-smi") is not None
+
+
+def used_modules(code):
+    "What a notebook computes with; the kernels of a card are named by no notebook"
+    return modules(code + ("\nimport simpool.kernels" if has_card() else ""), {})
 
 
 def run_key(nb, runs, inputs):
     "Digest of all that gives the runs their result"
     code = "\n".join(c.source for c in code_cells(nb))
-    if has_card(): code += "\nfrom simpool import kernels" # what a card computes with; no notebook names it
-    parts = [meaning(code), json.dumps([given for _, given in runs], sort_keys=True), {k: meaning(v) for k, v in sorted(modules(code, {}).items())}, {p: file_digest(p) for p in sorted(inputs)}]
+    parts = [meaning(code), json.dumps([given for _, given in runs], sort_keys=True), {k: meaning(v) for k, v in sorted(used_modules(code).items())}, {p: file_digest(p) for p in sorted(inputs)}]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -191,7 +195,7 @@ def execute(notebook, out, given, position=0, threads=0):
 def execute_all(notebook, runs):
     "Side by side with a share of the cores each; on a GPU one by one"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jobs = 1 if shutil.which("nvidia-smi") else min(len(runs), cores)
+    jobs = 1 if has_card() else min(len(runs), cores)
     if jobs == 1:
         for out, given in runs: execute(notebook, out, given)
         return
