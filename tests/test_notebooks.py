@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbdev.test import test_nb as run_nb
 
 ROOT = Path(__file__).parents[1]
@@ -15,7 +16,7 @@ EXPERIMENTS = sorted((ROOT/"nbs"/"experiments").glob("*.ipynb"))
 def test_library(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    ok, _ = run_nb(path, skip_flags=["gpu", "slow"])
+    ok, _ = run_nb(path, skip_flags=["slow"] if torch.cuda.is_available() else ["gpu", "slow"])
     assert ok, f"{path.name} failed: its traceback stands above"
 
 
