@@ -136,6 +136,7 @@ def packed_attention(
     z = attn.norm(torch.cat(out))
     return attn.proj_drop(attn.proj(z if attn.gate is None else z*attn.gate(x).sigmoid()))
 
+# %% ../nbs/05_backbones.ipynb #0d97f495
 def packed_drop(
     drop:nn.Module, # timm's DropPath, or nothing
     x:Tensor, # (T, D)
@@ -145,6 +146,7 @@ def packed_drop(
     if not drop.training or not getattr(drop, "drop_prob", 0): return x
     return x*torch.cat([drop(x.new_ones(B, 1)).expand(B, N).reshape(-1, 1) for B, N in shapes])
 
+# %% ../nbs/05_backbones.ipynb #2e29d685
 def packed_block(
     block:Block, # timm's
     x:Tensor, # (T, D)

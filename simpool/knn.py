@@ -15,10 +15,6 @@ from torch import Tensor
 from .core import UserError, bf16_pays, progress
 
 # %% ../nbs/17_knn.ipynb #1b3458c8
-AT_A_TIME = 2**23 # similarities in memory at once: 32 MB in float32; more would leave a CPU's cache. On a GPU 16 times as many (ours)
-CHUNK = 2**16 # training vectors that are compared at once
-ROUNDING = 2**-8 # largest relative error of a number rounded to bfloat16
-
 def largest(
     x:Tensor, # (m, n)
     k:int, # how many, at most n
@@ -32,6 +28,10 @@ def largest(
     columns = torch.cat([members, torch.arange(n_groups*g, n).expand(len(x), -1)], 1) # the rest is in no group
     values, order = x.gather(1, columns).topk(k)
     return values, columns.gather(1, order)
+
+# %% ../nbs/17_knn.ipynb #bda8fecc
+AT_A_TIME = 2**23 # similarities in memory at once: 32 MB in float32; more would leave a CPU's cache. On a GPU 16 times as many (ours)
+CHUNK = 2**16 # training vectors that are compared at once
 
 class Search:
     "The k nearest by comparing with everything"
@@ -59,6 +59,9 @@ class Search:
         similarity, index = (torch.cat(f, 1) for f in zip(*found))
         best, order = largest(similarity, self.k)
         return best, index.gather(1, order)
+
+# %% ../nbs/17_knn.ipynb #3ad0091d
+ROUNDING = 2**-8 # largest relative error of a number rounded to bfloat16
 
 class ShortlistSearch(Search):
     "The same by way of a shortlist in bfloat16: not for every query certain"
@@ -114,6 +117,7 @@ class ShortlistSearch(Search):
         length, sums = q.norm(dim=1), q.shape[1]*2**-23 # of adding D products in float32, once here, once there
         return last + ROUNDING*last.abs() + (q-coarse).norm(dim=1)*self.longest + length*(self.residual + sums*self.longest)
 
+# %% ../nbs/17_knn.ipynb #e446506b
 @torch.no_grad()
 def neighbours(
     train_x:Tensor, # (n, D) of unit length

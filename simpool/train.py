@@ -156,6 +156,7 @@ def fit(
     bar.close()
     return at["log"]
 
+# %% ../nbs/14_train.ipynb #5269e1df
 def finite_means(
     at:dict, # where the run stands
     path:Path|None, # its checkpoint
