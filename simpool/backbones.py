@@ -199,10 +199,20 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         super().__init__()
         self.body, self.pool, self.norm = body, pool, norm or nn.Identity()
         self.norm_first, self.in_chans = norm_first, in_chans
-        self.packing = False # run images of several sizes through the blocks together, where the body `can_pack`
+        self.packing = False
         self.config:dict|None = None # arguments of `create_model`, where they can be written down
         self.embed_dim, self.num_classes = body.num_features, num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
+
+    @property
+    def packing(self)->bool:
+        "Whether images of several sizes go through a transformer's blocks together; can be set"
+        return self._packing
+
+    @packing.setter
+    def packing(self, on):
+        if on and not can_pack(self.body): raise UserError(f"packing: a {type(self.body).__name__} has no plain transformer blocks, or hooks on them; leave it off")
+        self._packing = bool(on)
 
     @classmethod
     def _from_pretrained(cls, *, model_id, map_location="cpu", strict=True, **hub):

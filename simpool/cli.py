@@ -65,8 +65,8 @@ def add_evaluation(
     "Options of a k-NN evaluation"
     add_network(parser)
     parser.add_argument("--data", required=True, help="folder with train/ and val/ (or test/), one folder a class in each")
-    parser.add_argument("--size", type=int, default=224, help="side of the evaluated view")
-    parser.add_argument("--k", type=int, nargs="+", default=[10, 20, 100, 200], help="numbers of neighbours")
+    parser.add_argument("--size", type=int, default=224, help="side of the evaluated view (%(default)s)")
+    parser.add_argument("--k", type=int, nargs="+", default=[10, 20, 100, 200], help="numbers of neighbours (10 20 100 200)")
     parser.add_argument("--batch-size", type=int, default=128, help="images a batch")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--subset", type=int, help="first training images of each class only")
@@ -86,6 +86,8 @@ def run_verify(
     if args.command == "verify": print(f"card: {name or 'none by this name; --card names one'}")
     if card and len(train.classes) != 1000: print(f"simpool: the card is of ImageNet-1k, {args.data} has {len(train.classes)} classes: the differences mean nothing", file=sys.stderr)
     print(as_text(rows, chance))
+    if len({r["minimum"] for r in rows}) > 1: print("minimum: what SimPool's values are shifted by, the smallest of the batch (official, so batches matter) or each image's own")
+    if max(args.k) > len(train): print(f"simpool: there are {len(train)} training images, so a larger k means all of them", file=sys.stderr)
     if args.json: write_json(provenance(started, checkpoint=str(args.checkpoint), card=name, chance=round(chance, 2), network=report.config, n_train=len(train), n_test=len(test), rows=rows), args.json)
 
 # %% ../nbs/80_cli.ipynb #de156282
@@ -218,6 +220,7 @@ def main(
         print(f"simpool: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("simpool: interrupted" + ("; the same command goes on from its last checkpoint (one a minute)" if args.command == "pretrain" else ""), file=sys.stderr)
+        kept = args.command == "pretrain" and any(args.out.with_suffix(".run").glob("*.pt"))
+        print("simpool: interrupted" + ("; the same command goes on from its last checkpoint" if kept else ", before the first checkpoint (one a minute)" if args.command == "pretrain" else ""), file=sys.stderr)
         return 130
     return 0

@@ -16,6 +16,8 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +111,13 @@ def write_json(
 
 # %% ../nbs/00_core.ipynb #0d2e6555
 def git_commit(
-    folder:str|Path=".", # a folder of the checkout
-)->str: # short hash, with "+" where the code differs from it
+    folder:str|Path=None, # root of a checkout; None: that of this package, wherever the command was started
+)->str: # short hash, with "+" where the code differs from it; the version where the package is no checkout
     "The commit the code is at"
+    folder = Path(folder or Path(find_spec("simpool").origin).parents[1]).resolve()
     def git(*args): return subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True).stdout.strip()
-    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments") else "")
+    if git("rev-parse", "--show-toplevel") != str(folder): return f"version {version('simpool')}" # somebody else's repository may lie around it
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments") else "")
 
 def machine()->str: # e.g. "x86_64, 2 cores, CPU bf16"
     "What ran it, without naming anybody's host"

@@ -136,6 +136,7 @@ def fit(
     path = run_dir and Path(run_dir)/f"{config_key(dict(config or {}, code=os.environ.get('SIMPOOL_RUN_KEY')))}.pt" # in the pipeline also of code and data
     at = resume(task, path) if path and path.exists() else dict(epoch=0, batch=0, seconds=0., sums={}, log=[])
     bar = progress(None, desc, total=epochs*len(batches), initial=at["epoch"]*len(batches)+at["batch"])
+    if bar.n: bar.write(f"{desc}: goes on at step {bar.n} of {bar.total}", file=sys.stderr)
     saved, device, first = time.time(), torch.device(getattr(task, "device", "cpu")), at["epoch"]
     last = min(epochs, first + (stop_after or epochs)) - 1
     for epoch in range(first, last+1):
@@ -209,7 +210,7 @@ class PretrainConfig:
     precision:str = "auto" # auto, bf16 or fp32
     compile_mode:str = field(default="none", metadata=dict(how=True)) # of torch.compile for the backbones: none, default, reduce-overhead (with CUDA graphs), max-autotune
     grad_checkpointing:bool = field(default=False, metadata=dict(how=True)) # compute activations again on the way back: less memory, a third more work
-    packing:bool|None = field(default=None, metadata=dict(how=True)) # global and local views through a transformer's blocks together; None: on a GPU
+    packing:bool|None = field(default=None, metadata=dict(how=True)) # global and local views through a transformer's blocks together; where nothing is said, on a GPU
     crops:MultiCrop = field(default_factory=MultiCrop) # the views
 
 @dataclass
@@ -256,8 +257,7 @@ def pick_packing(
     device:torch.device, # where it runs
 )->bool: # whether it takes global and local views together
     "Where nothing is said: on a GPU, if the network can"
-    if packing and not can_pack(body): raise UserError(f"packing: a {type(body).__name__} has no plain transformer blocks, or hooks on them; leave it off")
-    return can_pack(body) and (device.type == "cuda" if packing is None else packing)
+    return device.type == "cuda" and can_pack(body) if packing is None else packing
 
 class SelfDistillation:
     "Student, teacher, head and loss, and one optimisation step of them; DINO and BAM say what differs"
