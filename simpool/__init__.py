@@ -5,16 +5,35 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/90_api.ipynb #d8bd340b
-__version__ = "0.1.0"
-
-from .backbones import create_model
-from .maps import attention_maps, show_attention
-from .official import load_checkpoint
-from .simpool import SimPool
-
-# %% ../nbs/90_api.ipynb #c2a94f17
+# %% ../nbs/90_api.ipynb #47d874bd
+from importlib import import_module
 from importlib.util import find_spec
 
+from . import fused
+
+__version__ = "0.1.0"
+
+# %% ../nbs/90_api.ipynb #a05d9bf1
 if find_spec("triton"):
     from simpool import kernels
+
+# %% ../nbs/90_api.ipynb #8a8e6dbb
+_HOME = dict(
+    SimPool="simpool",
+    create_pool="pools", list_pools="pools", register_pool="pools",
+    create_model="model",
+    load_checkpoint="checkpoint",
+    attention_maps="maps", show_attention="maps",
+    knn_classify="evaluation.knn",
+    pretrain="pretrain", train_supervised="supervised",
+    DINOHead="dino", DINOLoss="dino", BAMLoss="bam",
+    cosine_schedule="schedule", LARS="optim",
+)
+__all__ = list(_HOME)
+
+def __getattr__(name):
+    "Import a public name from its module when it is first asked for"
+    if name not in _HOME: raise AttributeError(f"module 'simpool' has no attribute {name!r}")
+    return getattr(import_module(f"simpool.{_HOME[name]}"), name)
+
+def __dir__(): return sorted([*globals(), *_HOME])

@@ -20,16 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .backbones import MINIS, baseline_pool, create_model
-from .bench import PARTS, SIZES, as_lines, bench, missing_peers
+from .backbones import MINIS
+from .model import baseline_pool, create_model
+from .reproduce.bench import PARTS, SIZES, as_lines, bench, missing_peers
 from .checkpoint import save_model
 from .core import UserError, pick_device, provenance, seed_everything, write_json
-from .data import first_of_each_class, open_images, open_split
+from .data.images import first_of_each_class, open_images, open_split
 from .maps import show_attention
-from .multicrop import MultiCrop
+from .data.multicrop import MultiCrop
 from .pools import list_pools
-from .train import COMPILE_MODES, BAMConfig, DINOConfig, pretrain
-from .verify import CARDS, as_text, find_card, load_for_card, verify
+from .pretrain import COMPILE_MODES, BAMConfig, DINOConfig, pretrain
+from .reproduce.cards import CARDS, as_text, find_card, load_for_card, verify
 
 # %% ../nbs/80_cli.ipynb #8eeb8a89
 def add_network(
