@@ -134,7 +134,7 @@ class LoadReport:
 # %% ../nbs/33_checkpoint.ipynb #296eabf2
 def load_checkpoint(
     source:str|Path|Mapping, # file, Hub id, or state dict
-    backbone:str=None, # timm name or one of `MINIS`; None: recognised by the weights
+    backbone:str=None, # timm name or one of `TOYS`; None: recognised by the weights
     gamma:float|str|None="auto", # exponent of SimPool; "auto": from the file, see the report; None: arithmetic mean
     value_min:str="auto", # "batch", "sample" or "channel"; "auto": as the code that the weights come from
     network:str="teacher", # "teacher" or "student", where a file holds both; "ema": the averaged weights of timm's scripts

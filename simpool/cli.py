@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .backbones import MINIS
+from .backbones import TOYS
 from .model import baseline_pool, create_model
 from .reproduce.bench import PARTS, SIZES, as_lines, bench, missing_peers
 from .checkpoint import save_model
@@ -142,7 +142,7 @@ def add_pretrain(
         p = methods.add_parser(name, help=config.__doc__, description=config.__doc__)
         p.add_argument("--data", required=True, help="folder of images, .npz of scenes, or folder with train/")
         p.add_argument("--out", required=True, type=Path, help=".safetensors to write; its log lies beside it, and its checkpoints while it runs")
-        p.add_argument("--backbone", default="vit_small_patch16_224", help=f"timm name, or {', '.join(MINIS)}")
+        p.add_argument("--backbone", default="vit_small_patch16_224", help=f"timm name, or {', '.join(TOYS)}")
         p.add_argument("--pool", default="simpool", help=f"{', '.join(list_pools())}, or baseline")
         p.add_argument("--gamma", default="auto", help="exponent of SimPool, or none")
         p.add_argument("--img-size", type=int, default=224, help="side a transformer's positions are made for")

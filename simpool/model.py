@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import attend
-from .backbones import MINIS, VITS, build_body, set_positions, take_norm
+from .backbones import TOYS, VITS, build_body, set_positions, take_norm
 from .core import UserError
 from .pools import create_pool, has_attention
 
@@ -151,7 +151,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
     )->tuple[Tensor, tuple[int, int]]: # what the pooling reads: tokens (B, N, D), prefix included where it takes it, or map (B, D, h, w), also where it looks at neighbours; grid (h, w)
         "Features right before the pooling"
         self.check_images(images)
-        return self.arrange(self.body.forward_features(images), images)
+        return self.to_pool_input(self.body.forward_features(images), images)
 
     def check_images(
         self,
@@ -161,7 +161,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise UserError(f"expected images (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
 
-    def arrange(
+    def to_pool_input(
         self,
         x:Tensor, # what the body gave
         images:Tensor, # for these (B, C, H, W)
@@ -198,12 +198,12 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         images:Tensor|list[Tensor], # (B, C, H, W), or several of different sizes; see `packing`
     )->Tensor: # (B, D), or logits (B, num_classes); of several sizes one after another
         "Pooled vector, or logits where there is a classifier"
-        if isinstance(images, Tensor): return self.answer(self.features(images)[0])
+        if isinstance(images, Tensor): return self.classify(self.features(images)[0])
         if not self.packing: return torch.cat([self.forward(x) for x in images])
         for x in images: self.check_images(x)
-        return torch.cat([self.answer(self.arrange(x, im)[0]) for x, im in zip(packed_features(self.body, images), images)])
+        return torch.cat([self.classify(self.to_pool_input(x, im)[0]) for x, im in zip(packed_features(self.body, images), images)])
 
-    def answer(
+    def classify(
         self,
         x:Tensor, # from `features`
     )->Tensor: # (B, D), or logits (B, num_classes)
@@ -239,7 +239,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
 
 # %% ../nbs/31_model.ipynb #a9e9bacb
 def create_model(
-    backbone:str, # timm name such as "vit_small_patch16_224", "resnet50", "convnext_small"; or "vit_mini", "resnet_mini", "convnext_mini"
+    backbone:str, # timm name such as "vit_small_patch16_224", "resnet50", "convnext_small"; or "vit_toy", "resnet_toy", "convnext_toy"
     pool:str|nn.Module|Callable="simpool", # a name of `list_pools()`, a module (B, N, D) or (B, D, h, w) -> (B, D), or a function that makes one from D
     gamma:float|str|None="auto", # exponent of SimPool; "auto": 1.25 for transformers, 2.0 for convnets (paper); None: arithmetic mean
     num_classes:int=0, # 0: the pooled vector comes out
@@ -280,4 +280,4 @@ def baseline_pool(
     backbone:str, # name as for `create_model`
 )->str: # "cls" or "gap"
     "What the paper compares SimPool with: CLS for transformers, GAP for convnets"
-    return "cls" if backbone == "vit_mini" or backbone not in MINIS and timm.model_entrypoint(backbone).__module__ in VITS else "gap"
+    return "cls" if backbone == "vit_toy" or backbone not in TOYS and timm.model_entrypoint(backbone).__module__ in VITS else "gap"

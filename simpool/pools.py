@@ -8,7 +8,7 @@ __all__ = ['GROUPS', 'Entry', 'register_pool', 'list_pools', 'pool_entry', 'crea
            'otk', 'RandomPositions', 'NearestQuery', 'KeepIfEmpty', 'kmeans', 'Gaussian', 'RecurrentUpdate', 'slot',
            'Excite', 'ScaleChannels', 'TakeValues', 'se', 'SpatialGate', 'TakeWeightedValues', 'cbam', 'GatherExcite',
            'TransformerUpdate', 'LikeQueries', 'transformer_maps', 'vit', 'cait', 'ClsToken', 'LengthWeighted',
-           'Centres', 'SharedLinear', 'simpool_ablation', 'has_attention', 'table_1', 'markdown_table']
+           'Centers', 'SharedLinear', 'simpool_ablation', 'has_attention', 'table_1', 'markdown_table']
 
 # %% ../nbs/13_pools.ipynb #ad1aecc7
 import inspect
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import UserError
-from .framework import COLUMNS, AboveMinimum, Average, Cosine, Dot, Learnable, Linear, LogMeanExp, Maps, NegativeSquaredDistance, Ones, Part, Pooling, PowerMean, Same, SlotSoftmax, Softmax, simpool_instance, symbols
+from .framework import COLUMNS, AboveMinimum, Average, Cosine, Dot, Learnable, Linear, LogMeanExp, Iteration, NegativeSquaredDistance, Ones, Component, Pooling, PowerMean, Identity, SlotSoftmax, Softmax, simpool_instance, symbols
 from .simpool import SimPool, to_tokens
 
 # %% ../nbs/13_pools.ipynb #aa4f5ed0
@@ -92,7 +92,7 @@ def gap(
     dim:int, # D, channels of the features
 )->Pooling: # no parameters
     "Average over positions, eq. (9)"
-    return Pooling(dim, Maps())
+    return Pooling(dim, Iteration())
 
 # %% ../nbs/13_pools.ipynb #0e9c1da0
 @register_pool("max", "max", 1)
@@ -100,7 +100,7 @@ def max_pool(
     dim:int, # D, channels of the features
 )->Pooling: # no parameters
     "Largest value of each channel"
-    return Pooling(dim, Maps(attention=Ones(), mean=PowerMean(math.inf)))
+    return Pooling(dim, Iteration(attention=Ones(), mean=PowerMean(math.inf)))
 
 @register_pool("gapmax", "GAP+max", 1)
 class AverageMax(nn.Module):
@@ -127,7 +127,7 @@ def gem(
     eps:float=1e-6, # smaller values count as this
 )->Pooling: # one parameter
     "Generalised mean with a learned exponent"
-    return Pooling(dim, Maps(mean=PowerMean(gamma, learned=True, eps=eps)))
+    return Pooling(dim, Iteration(mean=PowerMean(gamma, learned=True, eps=eps)))
 
 @register_pool("lse", "LSE", 1, category=True)
 def lse(
@@ -135,16 +135,16 @@ def lse(
     r:float=10., # where the learned scale begins (official: 10)
 )->Pooling: # one parameter
     "Log-sum-exp with a learned scale"
-    return Pooling(dim, Maps(mean=LogMeanExp(r)))
+    return Pooling(dim, Iteration(mean=LogMeanExp(r)))
 
 # %% ../nbs/13_pools.ipynb #0a65a553
-class SquaredLength(Part):
+class SquaredLength(Component):
     "Squared length of each position's features"
     symbol = r"\mathrm{diag}(X^\top X)"
 
     def forward(self, s, x, grid): return x.square().sum(-1)[:, None, None]
 
-class SmoothLinear(Part):
+class SmoothLinear(Component):
     "Average over 3 x 3 neighbours, then a linear layer"
     symbol, reads_query = r"\mathrm{FC}(\mathrm{avg}_3(X))", False
 
@@ -158,7 +158,7 @@ class SmoothLinear(Part):
     def forward(self, x, q, grid):
         return self.fc(F.avg_pool2d(to_map(x, grid), 3, 1, 1, count_include_pad=False).flatten(2).mT)
 
-class UnitLength(Part):
+class UnitLength(Component):
     "Divide by the Euclidean length"
     symbol = r"\eta^2(Z)"
 
@@ -169,7 +169,7 @@ def how(
     dim:int, # D, channels of the features
 )->Pooling: # D^2 + D parameters
     "Positions weighted by their own squared length, result of length one"
-    return wants_map(Pooling(dim, Maps(attention=SquaredLength(), value=SmoothLinear(dim), update_u=UnitLength())))
+    return wants_map(Pooling(dim, Iteration(attention=SquaredLength(), value=SmoothLinear(dim), update_u=UnitLength())))
 
 def wants_map(
     pool:nn.Module, # looks at neighbours
@@ -179,7 +179,7 @@ def wants_map(
     return pool
 
 # %% ../nbs/13_pools.ipynb #190880e8
-class Sinkhorn(Part):
+class Sinkhorn(Component):
     "Weights of which every position gives the same total (at the fixed point) and every query's sum to one, in log domain"
     symbol = r"\mathrm{Sinkhorn}(e^{S/\varepsilon})"
 
@@ -201,13 +201,13 @@ def otk(
     dim:int, # D, channels of the features
     k:int=3, # references
     eps:float=25., # temperature of the transport
-    merge:str="max", # k vectors to one: "max" or "project"
+    reduce:str="max", # k vectors to one: "max" or "project"
 )->Pooling: # k D parameters
     "Optimal transport to learned references"
-    return Pooling(dim, Maps(Same("U"), Same("X"), NegativeSquaredDistance(), Sinkhorn(eps), Same(r"\psi(X)")), Learnable(dim, k, std=1.), merge=merge)
+    return Pooling(dim, Iteration(Identity("U"), Identity("X"), NegativeSquaredDistance(), Sinkhorn(eps), Identity(r"\psi(X)")), Learnable(dim, k, std=1.), reduce=reduce)
 
 # %% ../nbs/13_pools.ipynb #75f115ab
-class RandomPositions(Part):
+class RandomPositions(Component):
     "Queries begin at k positions: random ones in training, evenly spread ones in evaluation"
     symbol = r"\mathrm{random}"
 
@@ -223,7 +223,7 @@ class RandomPositions(Part):
         at = torch.rand(B, N, device=x.device).argsort(1)[:, :self.k] if self.training else ((torch.arange(self.k, device=x.device)+.5)*N/self.k).long().expand(B, -1)
         return x.gather(1, at[..., None].expand(-1, -1, D))
 
-class NearestQuery(Part):
+class NearestQuery(Component):
     "Each position gives all its weight to its best query; a query's weights sum to one, or are all zero"
     symbol = r"\eta_2(\arg\max_1(S))"
 
@@ -231,7 +231,7 @@ class NearestQuery(Part):
         a = F.one_hot(s.argmax(-2), s.shape[-2]).movedim(-1, -2).to(s.dtype)
         return a/a.sum(-1, keepdim=True).clamp(min=1)
 
-class KeepIfEmpty(Part):
+class KeepIfEmpty(Component):
     "The mean of what a query owns, or the query itself where it owns nothing"
     symbol = "Z"
 
@@ -242,14 +242,14 @@ def kmeans(
     dim:int, # D, channels of the features
     k:int=3, # clusters
     iterations:int=3, # of Lloyd's algorithm
-    merge:str="max", # k vectors to one: "max" or "project"
+    reduce:str="max", # k vectors to one: "max" or "project"
 )->Pooling: # no parameters
     "Cluster centres of the positions"
-    maps = Maps(Same("U"), Same("X"), NegativeSquaredDistance(), NearestQuery(), update_x=Same("X"), update_u=KeepIfEmpty())
-    return Pooling(dim, maps, RandomPositions(k), iterations, merge=merge)
+    maps = Iteration(Identity("U"), Identity("X"), NegativeSquaredDistance(), NearestQuery(), update_x=Identity("X"), update_u=KeepIfEmpty())
+    return Pooling(dim, maps, RandomPositions(k), iterations, reduce=reduce)
 
 # %% ../nbs/13_pools.ipynb #92291055
-class Gaussian(Part):
+class Gaussian(Component):
     "Queries begin as samples of a learned Gaussian; in evaluation the same samples for every image"
     symbol, reads_x = r"\mathrm{random}", False
 
@@ -267,7 +267,7 @@ class Gaussian(Part):
         noise = torch.randn(len(x), self.k, x.shape[-1], device=x.device) if self.training else self.noise.expand(len(x), -1, -1)
         return (self.mean + self.log_std.exp()*noise).to(x.dtype)
 
-class RecurrentUpdate(Part):
+class RecurrentUpdate(Component):
     "A gated recurrent cell whose state is the query, then a residual MLP"
     symbol = r"\mathrm{MLP}(\mathrm{GRU}(Z))"
 
@@ -288,14 +288,14 @@ def slot(
     dim:int, # D, channels of the features
     k:int=3, # slots
     iterations:int=3, # with the same parameters
-    merge:str="max", # k vectors to one: "max" or "project"
+    reduce:str="max", # k vectors to one: "max" or "project"
 )->Pooling: # about 11 D^2 parameters
     "Slot attention"
-    maps = Maps(Linear(dim, "W_Q U", norm=True), Linear(dim, "W_K X"), Dot(), SlotSoftmax(dim), Linear(dim, "W_V X"), update_x=Same("X"), update_u=RecurrentUpdate(dim), normed="kv", dim=dim)
-    return Pooling(dim, maps, Gaussian(dim, k), iterations, merge=merge)
+    maps = Iteration(Linear(dim, "W_Q U", norm=True), Linear(dim, "W_K X"), Dot(), SlotSoftmax(dim), Linear(dim, "W_V X"), update_x=Identity("X"), update_u=RecurrentUpdate(dim), norm_on="kv", dim=dim)
+    return Pooling(dim, maps, Gaussian(dim, k), iterations, reduce=reduce)
 
 # %% ../nbs/13_pools.ipynb #26a8c8b5
-class Excite(Part):
+class Excite(Component):
     "A factor between 0 and 1 for each channel, from the query: two linear layers with a narrow middle"
     def __init__(
         self,
@@ -309,7 +309,7 @@ class Excite(Part):
 
     def forward(self, u): return self.mlp(u).sigmoid()*self.scale
 
-class ScaleChannels(Part):
+class ScaleChannels(Component):
     "Each channel times its factor"
     symbol = r"\mathrm{diag}(q)X"
 
@@ -322,7 +322,7 @@ class ScaleChannels(Part):
 
     def forward(self, x, q, grid): return x*q*self.scale
 
-class TakeValues(Part):
+class TakeValues(Component):
     "The values are the next features"
     symbol = "V"
 
@@ -333,10 +333,10 @@ def se(
     dim:int, # D, channels of the features
 )->Pooling: # about D^2/8 parameters
     "Squeeze-and-excitation, then the average"
-    return Pooling(dim, Maps(Excite(dim), value=ScaleChannels(), update_x=TakeValues()), Average())
+    return Pooling(dim, Iteration(Excite(dim), value=ScaleChannels(), update_x=TakeValues()), Average())
 
 # %% ../nbs/13_pools.ipynb #98afa078
-class SpatialGate(Part):
+class SpatialGate(Component):
     "A factor between 0 and 1 for each position, from its 7 x 7 neighbourhood"
     symbol = r"\sigma(\mathrm{conv}_7(S))/p"
 
@@ -347,7 +347,7 @@ class SpatialGate(Part):
     def forward(self, s, x, grid):
         return self.conv(to_map(s[:, 0].mT, grid).to(self.conv.weight.dtype)).sigmoid().flatten(2)[:, :, None].transpose(1, 2)/s.shape[-1]
 
-class TakeWeightedValues(Part):
+class TakeWeightedValues(Component):
     "The values times their positions' factors are the next features"
     symbol = r"V\,\mathrm{diag}(a)"
 
@@ -358,7 +358,7 @@ def cbam(
     dim:int, # D, channels of the features
 )->Pooling: # about D^2/8 parameters
     "Channel and spatial gates, then the average"
-    maps = Maps(Excite(dim, divide=True), Same("X"), Dot(), SpatialGate(), ScaleChannels(dim), update_x=TakeWeightedValues())
+    maps = Iteration(Excite(dim, divide=True), Identity("X"), Dot(), SpatialGate(), ScaleChannels(dim), update_x=TakeWeightedValues())
     return wants_map(Pooling(dim, maps, Average()))
 
 # %% ../nbs/13_pools.ipynb #699c87cc
@@ -387,7 +387,7 @@ class GatherExcite(nn.Module):
         return (x*F.interpolate(gate, x.shape[2:])).mean((2, 3))
 
 # %% ../nbs/13_pools.ipynb #169df5a0
-class TransformerUpdate(Part):
+class TransformerUpdate(Component):
     "Output projection and MLP, each added to what came in"
     symbol = r"\mathrm{MLP}(W_U g_m^{-1}(Z))"
 
@@ -406,7 +406,7 @@ class TransformerUpdate(Part):
         u = u + first*self.project(z)
         return u + second*self.mlp(u)
 
-class LikeQueries(Part):
+class LikeQueries(Component):
     "The positions go through the same layer as the query (self-attention)"
     symbol = r"\mathrm{MLP}(\mathrm{MSA}(X))"
 
@@ -414,8 +414,8 @@ class LikeQueries(Part):
 
 def transformer_maps(dim, num_heads, update_x, layer_scale):
     "The maps of one transformer layer"
-    return Maps(Linear(dim, "g_m(W_Q U)", bias=True), Linear(dim, "g_m(W_K X)", bias=True), Dot(), Softmax(dim//num_heads, r"\{\sigma_2(S_i/\sqrt{d'})\}"),
-                Linear(dim, "g_m(W_V X)", bias=True), update_x=update_x, update_u=TransformerUpdate(dim, layer_scale), normed="qkv", dim=dim)
+    return Iteration(Linear(dim, "g_m(W_Q U)", bias=True), Linear(dim, "g_m(W_K X)", bias=True), Dot(), Softmax(dim//num_heads, r"\{\sigma_2(S_i/\sqrt{d'})\}"),
+                Linear(dim, "g_m(W_V X)", bias=True), update_x=update_x, update_u=TransformerUpdate(dim, layer_scale), norm_on="qkv", dim=dim)
 
 @register_pool("vit", "ViT", 4, category=True, iterative=True, simplified=True)
 def vit(
@@ -424,7 +424,7 @@ def vit(
     layers:int=1, # transformer layers on top, each with its own parameters
 )->Pooling: # 12 D^2 parameters a layer
     "A transformer layer on top, whose class token is read"
-    return Pooling(dim, [transformer_maps(dim, num_heads, LikeQueries(), None) for _ in range(layers)], Learnable(dim), num_heads=num_heads, joint=True)
+    return Pooling(dim, [transformer_maps(dim, num_heads, LikeQueries(), None) for _ in range(layers)], Learnable(dim), num_heads=num_heads, query_in_keys=True)
 
 @register_pool("cait", "CaiT", 4, category=True, iterative=True, simplified=True)
 def cait(
@@ -434,7 +434,7 @@ def cait(
     layer_scale:float=1e-5, # where the residuals' sizes begin (official)
 )->Pooling: # 12 D^2 parameters a layer
     "Class attention on top"
-    return Pooling(dim, [transformer_maps(dim, num_heads, Same("X"), layer_scale) for _ in range(layers)], Learnable(dim), num_heads=num_heads, joint=True)
+    return Pooling(dim, [transformer_maps(dim, num_heads, Identity("X"), layer_scale) for _ in range(layers)], Learnable(dim), num_heads=num_heads, query_in_keys=True)
 
 # %% ../nbs/13_pools.ipynb #e23db8af
 @register_pool("cls", "CLS", 4)
@@ -461,7 +461,7 @@ class ClsToken(nn.Module):
 register_pool("simpool", "SimPool", 5, category=True, instance=simpool_instance)(SimPool)
 
 # %% ../nbs/13_pools.ipynb #65112716
-class LengthWeighted(Part):
+class LengthWeighted(Component):
     "One query: the average of all positions, weighted by their squared lengths"
     symbol = r"\mathrm{diag}(X^\top X)"
 
@@ -469,7 +469,7 @@ class LengthWeighted(Part):
         w = x.square().sum(-1, keepdim=True)
         return (w*x).sum(1, keepdim=True)/w.sum(1, keepdim=True).clamp(min=1e-12)
 
-class Centres(Part):
+class Centers(Component):
     "Queries begin at the centres of k-means"
     symbol = r"k\mathrm{-means}(X)"
 
@@ -483,7 +483,7 @@ class Centres(Part):
 
     def forward(self, x): return self.kmeans.vectors(x)
 
-class SharedLinear(Part):
+class SharedLinear(Component):
     "The linear map of another part: no parameters of its own, so that they are saved once"
     def __init__(
         self,
@@ -505,10 +505,10 @@ def simpool_ablation(
     init:str="gap", # U^0: "gap", "learned" or "length"
     similarity:str="dot", # "dot", "distance" or "cosine"
     k:int=1, # vectors, begun at k-means' centres
-    merge:str="max", # k vectors to one: "max" or "project"
+    reduce:str="max", # k vectors to one: "max" or "project"
     tied:bool=False, # W_Q = W_K
     linear:str="qk", # which of q, k, v have a linear layer
-    normed:str="kv", # which of q, k, v read LN(X)
+    norm_on:str="kv", # which of q, k, v read LN(X)
 )->Pooling: # SimPool with some of its switches turned
     "SimPool with every design choice of Table 10 as a switch"
     choices = dict(init=("gap", "learned", "length"), similarity=("dot", "distance", "cosine"))
@@ -521,9 +521,9 @@ def simpool_ablation(
         q, key, v = (Linear(dim, f"W_{c.upper()} {of}") if c in linear else None for c, of in zip("qkv", "UXX"))
         if tied: key = SharedLinear(q, "W_Q X")
         s = dict(dot=Dot, distance=NegativeSquaredDistance, cosine=Cosine)[similarity]()
-        return Maps(q, key, s, (SlotSoftmax if competing else Softmax)(d), AboveMinimum() if gamma is not None else v, PowerMean(1. if gamma is None else gamma), normed=normed, dim=dim)
-    first = Centres(dim, k) if k > 1 else dict(gap=Average, learned=lambda: Learnable(dim), length=LengthWeighted)[init]()
-    return Pooling(dim, [maps() for _ in range(layers)], first, layers*iterations, num_heads, merge=merge)
+        return Iteration(q, key, s, (SlotSoftmax if competing else Softmax)(d), AboveMinimum() if gamma is not None else v, PowerMean(1. if gamma is None else gamma), norm_on=norm_on, dim=dim)
+    first = Centers(dim, k) if k > 1 else dict(gap=Average, learned=lambda: Learnable(dim), length=LengthWeighted)[init]()
+    return Pooling(dim, [maps() for _ in range(layers)], first, layers*iterations, num_heads, reduce=reduce)
 
 # %% ../nbs/13_pools.ipynb #4cb9fb33
 def has_attention(

@@ -16,12 +16,12 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .bam import BAMHead, BAMLoss, fix_stem
+from .bam import BAMHead, BAMLoss, freeze_stem
 from .core import UserError, autocast, pick_workers
 from .data.images import decode_to
 from .data.multicrop import MultiCrop
 from .dino import DINOHead, DINOLoss, ema_update
-from .loop import Batches, fit, prepare
+from .loop import DeterministicBatches, fit, set_memory_format
 from .model import can_pack
 from .optim import clip_each, create_optimizer, param_groups, set_rates
 from .schedule import cosine_schedule, linear_warmup
@@ -102,7 +102,7 @@ class SelfDistillation:
         device:torch.device, # where it runs
     ):
         c, self.config, self.device = config, config, device
-        self.student = prepare(nn.ModuleDict(dict(backbone=model, head=self.make_head(model.embed_dim))), device).train()
+        self.student = set_memory_format(nn.ModuleDict(dict(backbone=model, head=self.make_head(model.embed_dim))), device).train()
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if getattr(c, "teacher", True) else None
         for m in self.teacher.modules() if self.teacher else ():
             if isinstance(m, DropPath): m.drop_prob = 0. # Differs from official: ConvNeXt's teacher drops paths there
@@ -129,7 +129,7 @@ class SelfDistillation:
 
     def collate(self, images, labels, rng):
         "The views; runs in the loader's processes"
-        return self.config.crops.draw(images, rng, self.device)
+        return self.config.crops.crop_views(images, rng, self.device)
 
     def project(
         self,
@@ -146,7 +146,7 @@ class SelfDistillation:
         epoch:int, # number of the epoch
     )->dict[str, Tensor]: # loss, its parts, learning rate
         "One update of student and teacher"
-        groups, target = self.config.crops.ready(crops, self.device), None
+        groups, target = self.config.crops.to_model_input(crops, self.device), None
         if self.config.compile_mode != "none": torch.compiler.cudagraph_mark_step_begin() # its graphs may use the last step's memory again
         with autocast(self.device, self.config.precision):
             if self.teacher is not None:
@@ -155,7 +155,7 @@ class SelfDistillation:
         loss = self.loss(out, target, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.tame(epoch)
+        self.clip_gradients(epoch)
         set_rates(self.optimizer, self.lr[step], self.weight_decay[step])
         self.optimizer.step()
         if self.teacher is not None: ema_update(self.teacher, self.student, self.momentum[step]) # Differs from official: BAM's code averages before the step, so that its saved teacher misses the last one
@@ -173,7 +173,7 @@ class DINOTask(SelfDistillation):
         c = self.config
         return DINOLoss(c.out_dim, c.crops.n_crops, c.warmup_teacher_temp, c.teacher_temp, c.warmup_teacher_temp_epochs, c.epochs, c.student_temp)
 
-    def tame(self, epoch):
+    def clip_gradients(self, epoch):
         "Clip the gradients, and let the prototypes rest at first"
         if self.config.clip_grad: clip_each(self.student.parameters(), self.config.clip_grad)
         if epoch < self.config.freeze_last_layer:
@@ -184,7 +184,7 @@ class BAMTask(SelfDistillation):
     teacher_groups = None # all views: local ones take part in the balancing
 
     def __init__(self, model, config, *args):
-        if config.fixed_stem and hasattr(model.body, "patch_embed"): fix_stem(model)
+        if config.fixed_stem and hasattr(model.body, "patch_embed"): freeze_stem(model)
         super().__init__(model, config, *args)
 
     def make_head(self, dim): return BAMHead(dim, self.config.hidden_dim, self.config.out_dim)
@@ -193,7 +193,7 @@ class BAMTask(SelfDistillation):
         c = self.config
         return BAMLoss(c.crops.n_crops, reg=linear_warmup(c.reg, c.reg_final, 30, c.epochs), temperature=c.temperature, sinkhorn_iters=c.sinkhorn_iters, top_k=c.top_k, positive_masking=c.positive_masking)
 
-    def tame(self, epoch):
+    def clip_gradients(self, epoch):
         "Clip the gradients"
         if self.config.clip_grad: nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip_grad)
 
@@ -211,7 +211,7 @@ def pretrain(
     "Pre-training without labels: DINO (papers.md 2.1) or BAM (papers.md 3.1)"
     device = torch.device(device)
     task = (BAMTask if isinstance(config, BAMConfig) else DINOTask)(model, config, len(images)//config.batch_size, device)
-    batches = Batches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
+    batches = DeterministicBatches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
     num_workers = pick_workers(device) if num_workers is None else num_workers
     what = {f.name: v for f, v in zip(fields(config), asdict(config).values()) if not f.metadata.get("how")} # how it is computed may change between interruption and resumption
     log = fit(task, batches, config.epochs, run_dir, dict(what, seed=seed, n=len(images), model=str(model)), num_workers, desc)

@@ -20,7 +20,7 @@ from .data.transforms import normalize, stack_images
 from .data.transforms import color_ops, jitter_uint8, random_crop
 from .optim import create_optimizer, param_groups, set_rates
 from .schedule import cosine_schedule
-from .loop import Batches, fit, prepare
+from .loop import DeterministicBatches, fit, set_memory_format
 
 # %% ../nbs/45_supervised.ipynb #fcc04f40
 @dataclass
@@ -50,7 +50,7 @@ class SupervisedTask:
         device:torch.device, # where it runs
     ):
         self.config, self.device = config, device
-        self.model = prepare(model, device).train()
+        self.model = set_memory_format(model, device).train()
         self.optimizer = create_optimizer(config.optimizer, param_groups(self.model))
         self.lr = cosine_schedule(config.lr, config.min_lr, config.epochs, steps_per_epoch, config.warmup_epochs)
         self.parts = dict(model=self.model, optimizer=self.optimizer)
@@ -61,7 +61,7 @@ class SupervisedTask:
         if self.device.type == "cpu": crops = [jitter_uint8(c, rng, self.config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
         return stack_images(crops), torch.tensor(labels)
 
-    def ready(
+    def to_model_input(
         self,
         images:Tensor, # (B, C, size, size) uint8, on the device
     )->Tensor: # (B, C, size, size), normalised
@@ -77,7 +77,7 @@ class SupervisedTask:
     )->dict[str, Tensor]: # loss, accuracy on the training crops, learning rate
         "One update"
         images, labels = (t.to(self.device, non_blocking=True) for t in batch)
-        with autocast(self.device, self.config.precision): logits = self.model(self.ready(images))
+        with autocast(self.device, self.config.precision): logits = self.model(self.to_model_input(images))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -100,6 +100,6 @@ def train_supervised(
     device, labels = torch.device(device), np.asarray(images.label)
     if labels.max() >= model.num_classes: raise UserError(f"labels go up to {labels.max()}, the model has {model.num_classes} classes: make it with num_classes={labels.max()+1}")
     task = SupervisedTask(model, config, len(images)//config.batch_size, device)
-    batches = Batches(images, task.collate, config.batch_size, seed)
+    batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, dict(asdict(config), seed=seed, n=len(images), model=str(model)), num_workers, desc)
     return task.model.eval(), log

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from .transforms import MEAN, STD, color_ops, normalize, paint_uint8, random_crop, stack_images
+from .transforms import MEAN, STD, color_ops, normalize, augment_colors_uint8, random_crop, stack_images
 
 # %% ../../nbs/23_data.multicrop.ipynb #52898fad
 @dataclass
@@ -43,7 +43,7 @@ class MultiCrop:
         "Shorter side an image needs so that its smallest windows, if square, are not enlarged"
         return math.ceil(max(size/math.sqrt(scale[0]) for size, scale, *_ in self.views))
 
-    def draw(
+    def crop_views(
         self,
         images:list, # B PIL images
         rng:np.random.Generator, # source of randomness
@@ -54,11 +54,11 @@ class MultiCrop:
         on_cpu, out = torch.device(device).type == "cpu", []
         for size, scale, *chances in self.views:
             crops = [random_crop(rng, im, size, scale) for im in images]
-            if on_cpu: crops = [paint_uint8(c, rng, self.jitter, self.blur, *chances) for c in crops]
+            if on_cpu: crops = [augment_colors_uint8(c, rng, self.jitter, self.blur, *chances) for c in crops]
             out.append(stack_images(crops))
         return out
 
-    def paint(
+    def augment_colors(
         self,
         crops:Tensor, # (B, C, size, size) uint8
         p_blur:float, # share of the images that is blurred
@@ -67,14 +67,14 @@ class MultiCrop:
         "The colours of a batch, on the device the crops are on, by torch's random numbers"
         return color_ops(crops.shape[-1], crops.shape[1] == 3, tuple(self.jitter), tuple(self.blur), p_blur, p_solarize)(crops.float()/255)
 
-    def ready(
+    def to_model_input(
         self,
-        crops:list[Tensor], # from `draw` for that device
+        crops:list[Tensor], # from `crop_views` for that device
         device="cpu", # where the network is
     )->list[Tensor]: # [global (2*B, C, g, g), local (n_local*B, C, l, l)], view by view, normalised
         "What the training step does: the colours if not done yet, views of one size as one tensor, normalised"
         crops = [c.to(device, non_blocking=True) for c in crops]
-        if torch.device(device).type != "cpu": crops = [self.paint(c, *view[2:]) for c, view in zip(crops, self.views)]
+        if torch.device(device).type != "cpu": crops = [self.augment_colors(c, *view[2:]) for c, view in zip(crops, self.views)]
         return [normalize(torch.cat(group)) for group in (crops[:2], crops[2:]) if group]
 
     def __call__(
@@ -82,9 +82,9 @@ class MultiCrop:
         images:list, # B PIL images
         rng:np.random.Generator, # source of randomness
         device="cpu", # where the network is
-    )->list[Tensor]: # as `ready`
+    )->list[Tensor]: # as `to_model_input`
         "All views of a batch"
-        return self.ready(self.draw(images, rng, device), device)
+        return self.to_model_input(self.crop_views(images, rng, device), device)
 
 # %% ../../nbs/23_data.multicrop.ipynb #0e148db9
 def show_views(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'GRAY', 'normalize', 'stack_images', 'center_view', 'random_box', 'random_crop', 'shift_hue',
-           'adjust_colors', 'jitter_uint8', 'blur_uint8', 'paint_uint8', 'color_ops']
+           'adjust_colors', 'jitter_uint8', 'blur_uint8', 'augment_colors_uint8', 'color_ops']
 
 # %% ../../nbs/22_data.transforms.ipynb #11a07a83
 import math
@@ -131,7 +131,7 @@ def blur_uint8(
     taps = cv2.getGaussianKernel(2*math.ceil(3*sigma)+1, sigma)
     return cv2.sepFilter2D(crop, -1, taps, taps).reshape(crop.shape) # twice as fast as cv2.GaussianBlur, to a gray level the same
 
-def paint_uint8(
+def augment_colors_uint8(
     crop:np.ndarray, # (H, W, C) uint8
     rng:np.random.Generator, # source of randomness
     jitter:tuple, # brightness, contrast, saturation, hue

@@ -35,7 +35,7 @@ from ..model import baseline_pool, create_model
 from ..core import UserError, progress
 from ..data.transforms import MEAN, STD, normalize
 from ..dino import DINOLoss, ema_update
-from ..evaluation.knn import neighbours, vote
+from ..evaluation.knn import neighbors, vote
 from ..data.multicrop import MultiCrop
 from ..optim import create_optimizer, param_groups, set_rates
 from ..data.scenes import load_stamps, make_scenes
@@ -251,7 +251,7 @@ def step_contenders(
 
 class CropsWithoutColors(MultiCrop):
     "On a GPU the colours are part of our step; lightly's loader makes them, so for the comparison they are left out"
-    def paint(
+    def augment_colors(
         self,
         crops:Tensor, # (B, C, size, size) uint8
         *chances:float, # not used
@@ -363,8 +363,8 @@ def view_contenders(
         if least: image.draft("RGB", (least, least)) # decoded at 1/2, 1/4 or 1/8 where that stays large enough
         return image.convert("RGB")
     views, rng = pil_views(crops), np.random.default_rng(0)
-    def draw(): return crops.draw([load(f, crops.min_size) for f in files], rng)
-    ways = {"PIL": lambda: [[v(im) for v in views] for im in map(load, files)], "ours": draw, "ours, normalised": lambda: crops.ready(draw())}
+    def draw(): return crops.crop_views([load(f, crops.min_size) for f in files], rng)
+    ways = {"PIL": lambda: [[v(im) for v in views] for im in map(load, files)], "ours": draw, "ours, normalised": lambda: crops.to_model_input(draw())}
     if "lightly" not in missing_peers():
         from lightly.transforms import DINOTransform
         theirs = DINOTransform(crops.global_size, crops.global_scale, crops.local_size, crops.local_scale, crops.n_local)
@@ -398,7 +398,7 @@ def knn_contenders(
     def around(y): return nn.functional.normalize(.35*means[y] + torch.randn(len(y), dim, generator=generator), dim=1)
     train, test = around(y), around(torch.randint(1000, (m,), generator=generator))
     def classes(similarity, index): return vote(similarity, y[index], 1000).argmax(1)
-    ways = {"ours fp32": lambda: classes(*neighbours(train, test, k, shortlist=False)), "ours": lambda: classes(*neighbours(train, test, k))}
+    ways = {"ours fp32": lambda: classes(*neighbors(train, test, k, shortlist=False)), "ours": lambda: classes(*neighbors(train, test, k))}
     absent = missing_peers()
     if "faiss" not in absent:
         import faiss
