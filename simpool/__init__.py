@@ -33,7 +33,9 @@ __all__ = list(_HOME)
 
 def __getattr__(name):
     "Import a public name from its module when it is first asked for"
-    if name not in _HOME: raise AttributeError(f"module 'simpool' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'simpool' has no attribute {name!r}")
     return getattr(import_module(f"simpool.{_HOME[name]}"), name)
 
-def __dir__(): return sorted([*globals(), *_HOME])
+def __dir__():
+    return sorted([*globals(), *_HOME])

@@ -52,7 +52,8 @@ def build_body(
     kwargs = dict(num_classes=0, global_pool="", in_chans=in_chans) | timm_kwargs
     if mini is vit_toy or mini is None and timm.model_entrypoint(backbone).__module__ in VITS:
         kwargs |= dict(class_token=keep_cls or kwargs.get("class_token", False), dynamic_img_size=True, dynamic_img_pad=True)
-        if img_size is not None: kwargs["img_size"] = img_size
+        if img_size is not None:
+            kwargs["img_size"] = img_size
     return mini(**kwargs) if mini else timm.create_model(backbone, **kwargs)
 
 # %% ../nbs/30_backbones.ipynb #9b6014de
@@ -73,9 +74,11 @@ class OfficialPositions(VisionTransformer):
         "Tokens (B, prefix+h*w, D) with positions, from patches (B, h, w, D)"
         n, grid, old = self.num_prefix_tokens, tuple(x.shape[1:3]), tuple(self.patch_embed.grid_size)
         prefix, positions = self.pos_embed[:, :n], self.pos_embed[:, n:]
-        if self.always or grid != old: positions = resample_positions(positions, old, grid)
+        if self.always or grid != old:
+            positions = resample_positions(positions, old, grid)
         x = x.flatten(1, 2)
-        if n: x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        if n:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
         return self.pos_drop(x + torch.cat([prefix, positions], 1))
 
 def set_positions(
@@ -83,9 +86,12 @@ def set_positions(
     positions:str, # "timm", "dino" or "simpool"
 ):
     "Choose how a transformer's positions follow the size of the image"
-    if positions not in ("timm", "dino", "simpool"): raise UserError(f"positions {positions!r} does not exist: choose timm, dino or simpool")
-    if positions == "timm": return
-    if type(body) is not VisionTransformer: raise UserError(f"positions={positions!r} is for timm's VisionTransformer, not for a {type(body).__name__}")
+    if positions not in ("timm", "dino", "simpool"):
+        raise UserError(f"positions {positions!r} does not exist: choose timm, dino or simpool")
+    if positions == "timm":
+        return
+    if type(body) is not VisionTransformer:
+        raise UserError(f"positions={positions!r} is for timm's VisionTransformer, not for a {type(body).__name__}")
     body.__class__, body.always = OfficialPositions, positions == "simpool" # timm builds its own class; only this method differs
 
 # %% ../nbs/30_backbones.ipynb #9a2e7de6
@@ -97,7 +103,8 @@ def take_norm(
         norm, body.norm = body.norm, nn.Identity()
         return norm
     norm = getattr(getattr(body, "head", None), "norm", None) # ConvNeXt: LayerNorm2d between pooling and classifier
-    if not isinstance(norm, nn.LayerNorm): return nn.Identity()
+    if not isinstance(norm, nn.LayerNorm):
+        return nn.Identity()
     plain = nn.LayerNorm(norm.normalized_shape, eps=norm.eps)
     plain.load_state_dict(norm.state_dict())
     body.head.norm = nn.Identity()

@@ -21,7 +21,8 @@ def sinkhorn(
 )->Tensor: # (R, C) float32, rows sum to one
     "Balance rows and columns in turn, in the log domain"
     s = scores.float() # Differs from official: there the weights are float16 products under autocast, shifted by one global maximum
-    for _ in range(iters): s = s.log_softmax(0).log_softmax(1)
+    for _ in range(iters):
+        s = s.log_softmax(0).log_softmax(1)
     return s.softmax(1)
 
 # %% ../nbs/47_bam.ipynb #39ea616e
@@ -51,9 +52,12 @@ class BAMLoss(nn.Module):
     )->Tensor: # scalar, in nats
         "Mean over all pairs of a target view and another view"
         B, left = divmod(len(z), self.n_crops)
-        if left or not B: raise UserError(f"{len(z)} projections are not {self.n_crops} views of each image")
-        if self.positive_masking and B < 2: raise UserError("positive_masking needs two images or more: one image has nobody else to attend to")
-        if z_teacher is not None and (len(z_teacher) % B or len(z_teacher)//B < max(self.n_global, self.n_target)): raise UserError(f"{len(z_teacher)} teacher projections are not {max(self.n_global, self.n_target)} or more views of {B} images")
+        if left or not B:
+            raise UserError(f"{len(z)} projections are not {self.n_crops} views of each image")
+        if self.positive_masking and B < 2:
+            raise UserError("positive_masking needs two images or more: one image has nobody else to attend to")
+        if z_teacher is not None and (len(z_teacher) % B or len(z_teacher)//B < max(self.n_global, self.n_target)):
+            raise UserError(f"{len(z_teacher)} teacher projections are not {max(self.n_global, self.n_target)} or more views of {B} images")
         z = F.normalize(z.float(), dim=-1)
         t = z if z_teacher is None else F.normalize(z_teacher.float(), dim=-1)
         columns = t[:self.n_target*B]
@@ -86,7 +90,8 @@ class BAMLoss(nn.Module):
         s = similarity/self.reg[min(epoch, len(self.reg)-1)]
         B = similarity.shape[1]//self.n_target
         p = sinkhorn(s if own is None else s.masked_fill(own[:len(s)], -torch.inf), self.sinkhorn_iters)[:self.n_global*B]
-        if not self.top_k: return p
+        if not self.top_k:
+            return p
         best = p.view(self.n_global, B, -1).mean(0).topk(min(self.top_k, p.shape[1]), 1).indices.repeat(self.n_global, 1)
         p = torch.zeros_like(p).scatter_(1, best, p.gather(1, best))
         return p/p.sum(1, keepdim=True)

@@ -42,7 +42,8 @@ def set_rng_state(
     random.setstate((3, tuple(state["python"]), None))
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), pos, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state["cuda"]) # on another number of GPUs the run goes on with other draws
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"]) # on another number of GPUs the run goes on with other draws
 
 # %% ../nbs/33_checkpoint.ipynb #357ee83e
 def config_key(
@@ -57,7 +58,8 @@ def save_state(
     path:str|Path, # file to write
 ):
     "Write the state of a run, whole or not at all"
-    with atomic_path(path) as tmp: torch.save(state, tmp)
+    with atomic_path(path) as tmp:
+        torch.save(state, tmp)
 
 def load_state(
     path:str|Path, # file of `save_state`
@@ -65,7 +67,8 @@ def load_state(
     "Read the state of a run; a file that is no such state is named"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict): raise TypeError(f"it holds a {type(state).__name__}")
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}")
         return state
     except Exception as e: # reading a damaged file can fail in any way
         raise UserError(f"{path} is not a whole checkpoint ({type(e).__name__}): remove it to start this run anew") from e
@@ -86,16 +89,21 @@ def reading(
     path:str|Path, # file that is read inside
 ):
     "Turn what goes wrong with a model file into one sentence"
-    if not Path(path).exists(): raise UserError(f"no model at {path}")
-    try: yield
-    except SafetensorError as e: raise UserError(f"{path} is not a whole safetensors file ({e}): make it again") from e
+    if not Path(path).exists():
+        raise UserError(f"no model at {path}")
+    try:
+        yield
+    except SafetensorError as e:
+        raise UserError(f"{path} is not a whole safetensors file ({e}): make it again") from e
 
 def model_config(
     path:str|Path, # file of `save_model`
 )->dict: # arguments of `create_model`
     "Which network a file holds"
-    with reading(path), safe_open(path, "pt") as f: config = (f.metadata() or {}).get("create_model")
-    if config is None: raise UserError(f"{path} was not written by save_model: it does not say which network it belongs to")
+    with reading(path), safe_open(path, "pt") as f:
+        config = (f.metadata() or {}).get("create_model")
+    if config is None:
+        raise UserError(f"{path} was not written by save_model: it does not say which network it belongs to")
     return json.loads(config)
 
 def load_model(
@@ -104,7 +112,8 @@ def load_model(
 ): # the network, in evaluation mode
     "Build a kept network again"
     model = create_model(**model_config(path)).to(device)
-    with reading(path): model.load_state_dict(load_file(path, device=str(device)))
+    with reading(path):
+        model.load_state_dict(load_file(path, device=str(device)))
     return model.eval()
 
 # %% ../nbs/33_checkpoint.ipynb #447992aa
@@ -120,7 +129,8 @@ class LoadReport:
     def summary(self)->list[tuple]: # (what, why, keys, example)
         "The keys by what became of them"
         groups = {}
-        for r in self.rows: groups.setdefault((r["what"], r["why"]), []).append(r["file"])
+        for r in self.rows:
+            groups.setdefault((r["what"], r["why"]), []).append(r["file"])
         return [(what, why, len(files), files[0]) for (what, why), files in groups.items()]
 
     def __str__(self):
@@ -144,7 +154,8 @@ def load_checkpoint(
     "A released network, whole or not at all"
     asked = model_kwargs | {k: v for k, v in dict(gamma=gamma, value_min=value_min, positions=positions).items() if v != "auto"}
     name, holds = read_source(source)
-    if isinstance(holds, PooledModel): return own_network(name, holds, asked | (dict(backbone=backbone) if backbone else {}))
+    if isinstance(holds, PooledModel):
+        return own_network(name, holds, asked | (dict(backbone=backbone) if backbone else {}))
     clean, others, bam = unwrap(holds, network)
     args = holds.get("args", {})
     args = vars(args) if isinstance(args, Namespace) else args if isinstance(args, dict) else {}
@@ -164,29 +175,40 @@ def adjust(
     "Let the caller win"
     config = config | {k: v for k, v in asked.items() if k not in ("value_min", "pool_kwargs")}
     options = (config.get("pool_kwargs") or {}) | (asked.get("pool_kwargs") or {})
-    if config["pool"] != "simpool": return config | dict(pool_kwargs=options or None)
-    if "value_min" in asked: options["value_min"] = asked["value_min"]
-    if config.get("gamma") is None: options.pop("use_beta", None) # beta goes with a gamma
+    if config["pool"] != "simpool":
+        return config | dict(pool_kwargs=options or None)
+    if "value_min" in asked:
+        options["value_min"] = asked["value_min"]
+    if config.get("gamma") is None:
+        options.pop("use_beta", None) # beta goes with a gamma
     return config | dict(pool_kwargs=options or None)
 
 def read_source(
     source, # as for `load_checkpoint`
 )->tuple[str, dict|PooledModel]: # its name; what it holds, or the network itself if it was kept by this package
     "Whatever a checkpoint comes as"
-    if isinstance(source, Mapping): return "state dict", source
+    if isinstance(source, Mapping):
+        return "state dict", source
     path = Path(source)
-    if path.is_dir() and not (path/"config.json").exists(): raise UserError(f"{source} is a folder without config.json: give the file of weights in it, or a folder of save_pretrained")
-    if path.is_dir(): path = path/"model.safetensors"
+    if path.is_dir() and not (path/"config.json").exists():
+        raise UserError(f"{source} is a folder without config.json: give the file of weights in it, or a folder of save_pretrained")
+    if path.is_dir():
+        path = path/"model.safetensors"
     if not path.exists():
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): raise UserError(f"no checkpoint at {source}: give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100, or a state dict")
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+            raise UserError(f"no checkpoint at {source}: give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100, or a state dict")
         path = fetch(str(source))
     beside = path.parent/"config.json" # of save_pretrained
-    if path.name == "model.safetensors" and beside.exists() and "backbone" in json.loads(beside.read_text()): return str(source), PooledModel.from_pretrained(path.parent)
+    if path.name == "model.safetensors" and beside.exists() and "backbone" in json.loads(beside.read_text()):
+        return str(source), PooledModel.from_pretrained(path.parent)
     if path.suffix == ".safetensors":
-        with readable(path), safe_open(path, "pt") as f: own = "create_model" in (f.metadata() or {})
-        if own: return str(source), load_model(path)
+        with readable(path), safe_open(path, "pt") as f:
+            own = "create_model" in (f.metadata() or {})
+        if own:
+            return str(source), load_model(path)
     holds = read_file(path)
-    if not isinstance(holds, Mapping): raise UserError(f"{source} holds a {type(holds).__name__}, no state dict")
+    if not isinstance(holds, Mapping):
+        raise UserError(f"{source} holds a {type(holds).__name__}, no state dict")
     return str(source), holds
 
 def own_network(
@@ -198,8 +220,10 @@ def own_network(
     config = adjust(model.config, asked)
     if config != adjust(model.config, {}):
         other = create_model(**config)
-        try: other.load_state_dict(model.state_dict())
-        except RuntimeError as e: raise UserError(f"{name} holds another network than {', '.join(f'{k}={v}' for k, v in asked.items())} asks for: {str(e).splitlines()[1].strip()}") from e
+        try:
+            other.load_state_dict(model.state_dict())
+        except RuntimeError as e:
+            raise UserError(f"{name} holds another network than {', '.join(f'{k}={v}' for k, v in asked.items())} asks for: {str(e).splitlines()[1].strip()}") from e
         model = other
     rows = [dict(file=k, here=k, shape=tuple(v.shape), what="matched", why="kept by this package") for k, v in model.state_dict().items()]
     return model.eval(), LoadReport(name, config, rows)
@@ -217,9 +241,12 @@ def fill(
     for k, (key, tensor) in clean.items():
         new, whose = renamed[k]
         fits = new in wanted
-        if fits and wanted[new].shape != tensor.shape: raise UserError(f"{source}: {key} is {tuple(tensor.shape)}, the network's {new} {tuple(wanted[new].shape)}: another network, or another size (backbone=, img_size=)")
-        if fits and new in given: raise UserError(f"{source}: {key} and another key both are {new}: it holds more than one network")
-        if fits: given[new] = tensor
+        if fits and wanted[new].shape != tensor.shape:
+            raise UserError(f"{source}: {key} is {tuple(tensor.shape)}, the network's {new} {tuple(wanted[new].shape)}: another network, or another size (backbone=, img_size=)")
+        if fits and new in given:
+            raise UserError(f"{source}: {key} and another key both are {new}: it holds more than one network")
+        if fits:
+            given[new] = tensor
         why = whose if fits or new is None else next((words for pattern, words in LEFT_OUT.items() if re.match(pattern, new)), "UNKNOWN")
         rows.append(dict(file=key, here=new if fits else "", shape=tuple(tensor.shape), what=("matched" if new in (k, f"body.{k}") else "renamed") if fits else "dropped", why=why))
     missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]

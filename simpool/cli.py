@@ -47,8 +47,10 @@ def read_gamma(
     text:str, # of the command line
 )->float|str|None: # exponent, "auto", or None for none
     "What --gamma says"
-    try: return text if text == "auto" else None if text.lower() == "none" else float(text)
-    except ValueError as e: raise UserError(f"--gamma must be a number, none or auto, got {text!r}") from e
+    try:
+        return text if text == "auto" else None if text.lower() == "none" else float(text)
+    except ValueError as e:
+        raise UserError(f"--gamma must be a number, none or auto, got {text!r}") from e
 
 def open_network(
     args:argparse.Namespace, # with the options of `add_network`
@@ -78,18 +80,24 @@ def run_verify(
 ):
     "k-NN of a checkpoint, beside the numbers of its card"
     started, name = time.time(), getattr(args, "card", None) or find_card(args.checkpoint)
-    if name is not None and name not in CARDS: raise UserError(f"no card {name!r}: choose one of {', '.join(CARDS)}")
+    if name is not None and name not in CARDS:
+        raise UserError(f"no card {name!r}: choose one of {', '.join(CARDS)}")
     train, test = first_of_each_class(open_split(args.data, "train"), args.subset), open_split(args.data, "test")
     card = CARDS[name] if name and args.command == "verify" else None
     model, report = open_network(args, card)
     rows = verify(model, train, test, args.size, card, tuple(args.k), args.batch_size, device=pick_device(args.device), num_workers=args.num_workers)
     chance = 100/len(np.unique(train.label))
-    if args.command == "verify": print(f"card: {name or 'none by this name; --card names one'}")
-    if card and len(train.classes) != 1000: print(f"simpool: the card is of ImageNet-1k, {args.data} has {len(train.classes)} classes: the differences mean nothing", file=sys.stderr)
+    if args.command == "verify":
+        print(f"card: {name or 'none by this name; --card names one'}")
+    if card and len(train.classes) != 1000:
+        print(f"simpool: the card is of ImageNet-1k, {args.data} has {len(train.classes)} classes: the differences mean nothing", file=sys.stderr)
     print(as_text(rows, chance))
-    if len({r["minimum"] for r in rows}) > 1: print("minimum: what SimPool's values are shifted by, the smallest of the batch (official, so batches matter) or each image's own")
-    if max(args.k) > len(train): print(f"simpool: there are {len(train)} training images, so a larger k means all of them", file=sys.stderr)
-    if args.json: write_json(provenance(started, checkpoint=str(args.checkpoint), card=name, chance=round(chance, 2), network=report.config, n_train=len(train), n_test=len(test), rows=rows), args.json)
+    if len({r["minimum"] for r in rows}) > 1:
+        print("minimum: what SimPool's values are shifted by, the smallest of the batch (official, so batches matter) or each image's own")
+    if max(args.k) > len(train):
+        print(f"simpool: there are {len(train)} training images, so a larger k means all of them", file=sys.stderr)
+    if args.json:
+        write_json(provenance(started, checkpoint=str(args.checkpoint), card=name, chance=round(chance, 2), network=report.config, n_train=len(train), n_test=len(test), rows=rows), args.json)
 
 # %% ../nbs/80_cli.ipynb #de156282
 def add_attend(
@@ -106,10 +114,13 @@ def run_attend(
 ):
     "Attention of a checkpoint over pictures"
     gone = [str(f) for f in args.images if not f.exists()]
-    if gone: raise UserError(f"no image at {gone[0]}")
+    if gone:
+        raise UserError(f"no image at {gone[0]}")
     model, _ = open_network(args)
-    try: figure = show_attention(model, args.images, args.size)
-    except OSError as e: raise UserError(f"an image cannot be read: {e}") from e
+    try:
+        figure = show_attention(model, args.images, args.size)
+    except OSError as e:
+        raise UserError(f"an image cannot be read: {e}") from e
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=150)
     print(args.out)
@@ -122,16 +133,21 @@ def add_fields(
     config:type, # dataclass whose numbers, strings and truth values become options
 ):
     "An option for each field that has a plain default, explained by the comment behind it"
-    try: lines = [line for c in reversed(config.__mro__) if dataclasses.is_dataclass(c) for line in inspect.getsource(c).splitlines()]
-    except OSError: lines = [] # installed without sources
+    try:
+        lines = [line for c in reversed(config.__mro__) if dataclasses.is_dataclass(c) for line in inspect.getsource(c).splitlines()]
+    except OSError:
+        lines = [] # installed without sources
     words = {m[1]: m[2].replace("%", "%%") for line in lines if (m := re.match(r"\s+(\w+):.* # (.+)$", line))}
     for f in dataclasses.fields(config):
         flag, kind = "--" + f.name.replace("_", "-"), type(f.default)
         shown = " ".join(map(str, f.default)) if kind is tuple else f.default
         more = dict(default=f.default, help=f"{words.get(f.name, '')} ({shown})")
-        if kind is bool or f.type == bool|None: parser.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
-        elif kind in (int, float, str): parser.add_argument(flag, type=kind, **more)
-        elif kind is tuple: parser.add_argument(flag, type=type(f.default[0]), nargs=len(f.default), **more)
+        if kind is bool or f.type == bool|None:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **more)
+        elif kind in (int, float, str):
+            parser.add_argument(flag, type=kind, **more)
+        elif kind is tuple:
+            parser.add_argument(flag, type=type(f.default[0]), nargs=len(f.default), **more)
 
 def add_pretrain(
     parser:argparse.ArgumentParser, # of the command; changed in place
@@ -159,8 +175,10 @@ def run_pretrain(
 ):
     "DINO or BAM on a folder of images; interrupted, the same command goes on"
     started, config_class = time.time(), METHODS[args.method]
-    if args.out.exists(): raise UserError(f"{args.out} is there already: remove it to train again, or name another --out")
-    def fields(cls, **more): return cls(**{f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if hasattr(args, f.name)} | more)
+    if args.out.exists():
+        raise UserError(f"{args.out} is there already: remove it to train again, or name another --out")
+    def fields(cls, **more):
+        return cls(**{f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if hasattr(args, f.name)} | more)
     images = open_split(args.data, "train") if (Path(args.data)/"train").is_dir() or Path(args.data, "train.npz").exists() else open_images(args.data)
     seed_everything(args.seed)
     more = {k: getattr(args, k) for k in ("num_heads", "drop_path_rate") if getattr(args, k)}
@@ -191,10 +209,12 @@ def run_bench(
     started, device = time.time(), pick_device(args.device)
     size = args.size or ("cuda" if device.type == "cuda" else "cpu")
     facts = dict(scale="bench", size=size, device=device.type, left_out=missing_peers(), torch_threads=torch.get_num_threads())
-    if facts["left_out"]: print(f"simpool: left out, because not installed: {', '.join(facts['left_out'])} (in the checkout: make bench, or pip install '.[bench]')", file=sys.stderr)
+    if facts["left_out"]:
+        print(f"simpool: left out, because not installed: {', '.join(facts['left_out'])} (in the checkout: make bench, or pip install '.[bench]')", file=sys.stderr)
     def keep(new, rows):
         print(as_lines(new), flush=True)
-        if args.json: write_json(provenance(started, **facts, rows=rows), args.json)
+        if args.json:
+            write_json(provenance(started, **facts, rows=rows), args.json)
     bench(args.parts or PARTS, size, device, args.compile, keep=keep)
 
 # %% ../nbs/80_cli.ipynb #7718943f
@@ -206,7 +226,8 @@ def build_parser()->argparse.ArgumentParser: # of the whole command line
     parser = argparse.ArgumentParser("simpool", description="Attention pooling for convnets and transformers: evaluate, look, train, measure.")
     parser.add_argument("--version", action="version", version=version("simpool"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
-    for name, (add, _, words) in COMMANDS.items(): add(commands.add_parser(name, help=words, description=words.capitalize() + "."))
+    for name, (add, _, words) in COMMANDS.items():
+        add(commands.add_parser(name, help=words, description=words.capitalize() + "."))
     cards = commands.choices["verify"]
     cards.add_argument("--card", help=f"one of {', '.join(CARDS)}; without it, by the checkpoint's name")
     return parser
@@ -216,7 +237,8 @@ def main(
 )->int: # exit code: 0, 2 for input that cannot be used, 130 when interrupted
     "The command `simpool`"
     args = build_parser().parse_args(argv)
-    try: COMMANDS[args.command][1](args)
+    try:
+        COMMANDS[args.command][1](args)
     except UserError as e:
         print(f"simpool: {e}", file=sys.stderr)
         return 2

@@ -34,12 +34,15 @@ def readable(
     path:Path, # file that is read inside
 ):
     "Turn what goes wrong while a checkpoint is read into one sentence"
-    try: yield
+    try:
+        yield
     except UnpicklingError as e:
         named = re.search(r"GLOBAL ([\w.]+)", str(e))
-        if named is None: raise UserError(f"{path} is no checkpoint, or a damaged one: get it again") from e
+        if named is None:
+            raise UserError(f"{path} is no checkpoint, or a damaged one: get it again") from e
         raise UserError(f"{path} wants to run {named[1]} while it is read and was therefore not read: if you trust its maker, read it in a sandbox with torch.load(weights_only=False) and save its state dict as safetensors") from e
-    except PermissionError as e: raise UserError(f"{path} may not be read by you: change its permissions") from e
+    except PermissionError as e:
+        raise UserError(f"{path} may not be read by you: change its permissions") from e
     except (EOFError, RuntimeError, SafetensorError, UnicodeDecodeError, ValueError, KeyError, OSError) as e: # all seen on files that were cut
         raise UserError(f"{path} ({path.stat().st_size} bytes) is damaged or incomplete ({type(e).__name__}): get it again") from e
 
@@ -48,8 +51,10 @@ def read_file(
 )->dict: # what it holds, on the CPU
     "Contents of a checkpoint; no code of the file is run"
     with readable(path):
-        if path.suffix == ".safetensors": return load_file(path)
-        with torch.serialization.safe_globals(HARMLESS): return torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
 
 def fetch(
     repo:str, # Hub id
@@ -58,8 +63,10 @@ def fetch(
     try:
         files = list_repo_files(repo)
         name = next((f for end in (".safetensors", ".pth", ".pt", ".pth.tar", ".bin") for f in sorted(files) if f.endswith(end)), None)
-        if name is None: raise UserError(f"no weights in {repo}: it holds {', '.join(files)}")
-        if "config.json" in files: hf_hub_download(repo, "config.json") # beside the weights: it says which network they are
+        if name is None:
+            raise UserError(f"no weights in {repo}: it holds {', '.join(files)}")
+        if "config.json" in files:
+            hf_hub_download(repo, "config.json") # beside the weights: it says which network they are
         return Path(hf_hub_download(repo, name))
     except (HTTPError, HFValidationError, OSError) as e: # no such repository, no connection, offline on purpose
         raise UserError(f"{repo} is no file here and could not be fetched from the Hub ({type(e).__name__}): check the name and the connection") from e
@@ -80,21 +87,28 @@ def unwrap(
     network:str, # "teacher", "student" or "ema"
 )->tuple[dict, list[str], bool]: # clean name -> (key, tensor), what else the file holds, whether names had the network's prefix
     "Weights of one network, with the names it has on its own"
-    if network not in NETWORKS: raise UserError(f"network {network!r} does not exist: choose one of {', '.join(NETWORKS)}")
+    if network not in NETWORKS:
+        raise UserError(f"network {network!r} does not exist: choose one of {', '.join(NETWORKS)}")
     inside = next((k for k in NETWORKS[network] if is_weights(holds.get(k))), None)
-    if inside is None and (network == "ema" or not is_weights(holds)): raise UserError(f"no state dict of {network!r} in this file: it holds {', '.join(map(str, list(holds)[:8]))}")
+    if inside is None and (network == "ema" or not is_weights(holds)):
+        raise UserError(f"no state dict of {network!r} in this file: it holds {', '.join(map(str, list(holds)[:8]))}")
     others = [] if inside is None else [f"{k}: {type(v).__name__}" for k, v in holds.items() if k != inside]
     weights = holds if inside is None else holds[inside]
     networks = {k.split(".")[0] for k in weights} & {"teacher", "student"}
-    if networks and network not in networks: raise UserError(f"this file holds {' and '.join(sorted(networks))}, not {network!r}: choose with network=")
+    if networks and network not in networks:
+        raise UserError(f"this file holds {' and '.join(sorted(networks))}, not {network!r}: choose with network=")
     clean = {}
     for key, tensor in weights.items():
         if networks and not key.startswith(f"{network}."):
-            others.append(f"{key}: of another network"); continue
+            others.append(f"{key}: of another network")
+            continue
         name = key.removeprefix(f"{network}.") if networks else key
-        while WRAPPERS.match(name): name = WRAPPERS.sub("", name, count=1)
-        if name in clean and not torch.equal(clean[name][1], tensor): raise UserError(f"{key} and {clean[name][0]} are two different {name}: give one state dict")
-        if name in clean: others.append(f"{key}: the same as {clean[name][0]}")
+        while WRAPPERS.match(name):
+            name = WRAPPERS.sub("", name, count=1)
+        if name in clean and not torch.equal(clean[name][1], tensor):
+            raise UserError(f"{key} and {clean[name][0]} are two different {name}: give one state dict")
+        if name in clean:
+            others.append(f"{key}: the same as {clean[name][0]}")
         clean[name] = (key, tensor)
     return clean, others, bool(networks)
 
@@ -120,7 +134,8 @@ def rename(
 )->tuple[str|None, str]: # name here, None to leave it out; whose name it was
     "Translate one name"
     for pattern, new, whose in RULES:
-        if re.match(pattern, name): return new and re.sub(pattern, new, name), whose
+        if re.match(pattern, name):
+            return new and re.sub(pattern, new, name), whose
     return f"body.{name}", "body"
 
 # %% ../nbs/32_convert.ipynb #94bc9ca9
@@ -141,16 +156,19 @@ def find_backbone(
     "Recognise the network by the names and shapes of its weights"
     if "body.patch_embed.proj.weight" in shapes and "body.blocks.0.attn.qkv.weight" in shapes:
         width, _, patch, _ = shapes["body.patch_embed.proj.weight"]
-        if width not in VIT_SIZES: raise UserError(f"a transformer of width {width} is none of timm's usual ones: say which with backbone=")
+        if width not in VIT_SIZES:
+            raise UserError(f"a transformer of width {width} is none of timm's usual ones: say which with backbone=")
         found, standard = dict(backbone=f"vit_{VIT_SIZES[width]}_patch16_224"), dict(patch_size=16, depth=24 if width == 1024 else 12, qkv_bias=True)
         own = dict(patch_size=patch, depth=depth_of(shapes, "body.blocks."), qkv_bias="body.blocks.0.attn.qkv.bias" in shapes)
         return found | {k: v for k, v in own.items() if v != standard[k]}
     if "body.layer1.0.conv1.weight" in shapes:
         kind = tuple(depth_of(shapes, f"body.layer{i}.") for i in (1, 2, 3, 4)), "body.layer1.0.conv3.weight" in shapes
-        if kind in RESNETS and shapes.get("body.conv1.weight", [0]*4)[2] == 7: return dict(backbone=RESNETS[kind])
+        if kind in RESNETS and shapes.get("body.conv1.weight", [0]*4)[2] == 7:
+            return dict(backbone=RESNETS[kind])
     if "body.stem.0.weight" in shapes and "body.stages.0.blocks.0.conv_dw.weight" in shapes:
         kind = tuple(depth_of(shapes, f"body.stages.{i}.blocks.") for i in range(4)), shapes["body.stem.0.weight"][0]
-        if kind in CONVNEXTS: return dict(backbone=CONVNEXTS[kind])
+        if kind in CONVNEXTS:
+            return dict(backbone=CONVNEXTS[kind])
     raise UserError(f"this network is not recognised by its weights ({', '.join(list(shapes)[:3])}, ...): say which with backbone=, a timm name")
 
 # %% ../nbs/32_convert.ipynb #6cdaae24
@@ -161,8 +179,10 @@ def said_gamma(
 )->float|None: # exponent; None: none
     "Gamma as a run's arguments have it: number, text or nothing"
     said = args.get("gamma")
-    try: return None if said in (None, "None", "none") else float(said)
-    except (TypeError, ValueError) as e: raise UserError(f"the run's args have gamma {said!r}: give a number or None with gamma=") from e
+    try:
+        return None if said in (None, "None", "none") else float(said)
+    except (TypeError, ValueError) as e:
+        raise UserError(f"the run's args have gamma {said!r}: give a number or None with gamma=") from e
 
 def find_gamma(
     clean:dict, # key of the file and tensor by clean name
@@ -172,10 +192,13 @@ def find_gamma(
 )->tuple[float|None, str]: # gamma, and how it is known
     "Exponent of SimPool, from what the file says"
     own = transformer and any(k.startswith("simpool.") for k in clean) # self-supervised code
-    if own and "simpool.beta" not in clean: return None, "no beta: the official transformer has one exactly when gamma is set"
+    if own and "simpool.beta" not in clean:
+        return None, "no beta: the official transformer has one exactly when gamma is set"
     said, silent = said_gamma(args), "gamma" not in args
-    if own and network == "teacher": return 1.25, "beta is there" + ("" if silent or said == 1.25 else f"; the run's args say {said}, but the official code builds its teacher with 1.25 whatever they say")
-    if not silent: return said, "the run's args"
+    if own and network == "teacher":
+        return 1.25, "beta is there" + ("" if silent or said == 1.25 else f"; the run's args say {said}, but the official code builds its teacher with 1.25 whatever they say")
+    if not silent:
+        return said, "the run's args"
     return (1.25 if transformer else 2.), ("beta is there, the official transformer's default" if own else ASSUMED)
 
 def find_recipe(
@@ -193,23 +216,29 @@ def find_recipe(
         found["pool"], (found["gamma"], known["gamma"]) = "simpool", find_gamma(clean, args, network, transformer)
         timms = any(re.match(rf"^{POOL}q\.", k) for k in clean)
         found["pool_kwargs"] = dict(value_min="channel", norm_eps=1e-5) if timms else dict(value_min="batch")
-        if "pool.beta" in shapes: found["pool_kwargs"]["use_beta"] = True
-    else: found["pool"] = "cls" if "body.cls_token" in shapes and "fc_norm.weight" not in clean else "gap" # fc_norm: the average of the patches is normalised
+        if "pool.beta" in shapes:
+            found["pool_kwargs"]["use_beta"] = True
+    else:
+        found["pool"] = "cls" if "body.cls_token" in shapes and "fc_norm.weight" not in clean else "gap" # fc_norm: the average of the patches is normalised
     if transformer:
         found["norm_first"] = fork or not simpool and found["num_classes"] > 0 and "fc_norm.weight" not in clean
         found["positions"] = "timm" if fork or bam or not simpool and found["num_classes"] else "simpool" if simpool else "dino"
-        if "body.cls_token" in shapes and found["pool"] == "gap": found["class_token"] = True # stays in the blocks, is not pooled
+        if "body.cls_token" in shapes and found["pool"] == "gap":
+            found["class_token"] = True # stays in the blocks, is not pooled
         known["num_heads"] = "timm's for this width; a file does not say"
-        if bam and shapes["body.patch_embed.proj.weight"][0] == 384: found["num_heads"], known["num_heads"] = 12, "12, as BAM's ViT-S has"
+        if bam and shapes["body.patch_embed.proj.weight"][0] == 384:
+            found["num_heads"], known["num_heads"] = 12, "12, as BAM's ViT-S has"
     return found, known
 
 def find_size(
     shapes:dict, # name here -> shape
 )->dict: # img_size, where the network has position embeddings for a square grid
     "Side of the images a transformer was trained on"
-    if "body.pos_embed" not in shapes: return {}
+    if "body.pos_embed" not in shapes:
+        return {}
     n = shapes["body.pos_embed"][1] - ("body.cls_token" in shapes)
-    if math.isqrt(n)**2 != n: raise UserError(f"{n} positions are no square grid: say the size of the images with img_size=(h, w)")
+    if math.isqrt(n)**2 != n:
+        raise UserError(f"{n} positions are no square grid: say the size of the images with img_size=(h, w)")
     return dict(img_size=math.isqrt(n)*shapes["body.patch_embed.proj.weight"][2])
 
 def describe(
@@ -222,5 +251,6 @@ def describe(
     if config["pool"] == "simpool" and config["gamma"] is not None:
         minimum = config["pool_kwargs"]["value_min"]
         words.append(f"value_min {minimum!r}: " + ("as asked for" if "value_min" in asked else "as the code it was trained with has it") + ("; features depend on the batch, value_min='sample' makes them independent" if minimum == "batch" else ""))
-    if "positions" in config: words.append(f"positions {config['positions']!r}, final norm {'before' if config['norm_first'] else 'after'} the pooling: " + ("as asked for" if {"positions", "norm_first"} & asked else "by the names of the file"))
+    if "positions" in config:
+        words.append(f"positions {config['positions']!r}, final norm {'before' if config['norm_first'] else 'after'} the pooling: " + ("as asked for" if {"positions", "norm_first"} & asked else "by the names of the file"))
     return words

@@ -35,7 +35,8 @@ def project_root(
     "Root of the checkout, from wherever a notebook or command was started"
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
-        if (folder/"dvc.yaml").exists(): return folder
+        if (folder/"dvc.yaml").exists():
+            return folder
     raise UserError(f"no dvc.yaml in {start} or above it: run this inside a checkout of simpool")
 
 # %% ../nbs/00_core.ipynb #4a5b9072
@@ -43,7 +44,9 @@ def seed_everything(
     seed:int, # any non-negative integer
 ):
     "Seed Python, numpy and torch (Differs from official: DINO leaves Python's `random` unseeded)"
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #f8159912
 def pick_device(
@@ -67,7 +70,8 @@ def bf16_pays(
     device:torch.device, # where the work runs
 )->bool: # whether bfloat16 is faster there than float32
     "True on GPUs with bf16 and on CPUs with AVX512-BF16 or AMX; emulated elsewhere, and then slower"
-    if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 def autocast(
@@ -75,7 +79,8 @@ def autocast(
     precision:str="auto", # "auto", "bf16", "fp32"
 ): # a context manager
     "Mixed precision for a forward pass: bf16 where it pays, else float32"
-    if precision not in ("auto", "bf16", "fp32"): raise UserError(f"precision {precision!r}: choose auto, bf16 or fp32")
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UserError(f"precision {precision!r}: choose auto, bf16 or fp32")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or precision == "auto" and bf16_pays(device))
 
 # %% ../nbs/00_core.ipynb #e1056c32
@@ -94,19 +99,22 @@ def atomic_path(
     path:str|Path, # file to write; its folder is made
 ):
     "A temporary name to write to, renamed to `path` only when all went well"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield tmp
         os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        tmp.unlink(missing_ok=True)
 
 def write_json(
     obj, # anything JSON can hold
     path:str|Path, # file to write
 )->Path: # that path
     "Write JSON, whole or not at all"
-    with atomic_path(path) as tmp: tmp.write_text(json.dumps(obj, indent=1, ensure_ascii=False) + "\n")
+    with atomic_path(path) as tmp:
+        tmp.write_text(json.dumps(obj, indent=1, ensure_ascii=False) + "\n")
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #0d2e6555
@@ -115,8 +123,10 @@ def git_commit(
 )->str: # short hash, with "+" where the code differs from it; the version where the package is no checkout
     "The commit the code is at"
     folder = Path(folder or Path(find_spec("simpool").origin).parents[1]).resolve()
-    def git(*args): return subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True).stdout.strip()
-    if git("rev-parse", "--show-toplevel") != str(folder): return f"version {version('simpool')}" # somebody else's repository may lie around it
+    def git(*args):
+        return subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True).stdout.strip()
+    if git("rev-parse", "--show-toplevel") != str(folder):
+        return f"version {version('simpool')}" # somebody else's repository may lie around it
     return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments") else "")
 
 def machine()->str: # e.g. "x86_64, 2 cores, CPU bf16"

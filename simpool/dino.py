@@ -49,7 +49,8 @@ class DINOHead(nn.Module):
         bottleneck_dim:int=256, # of the normalised vector
     ):
         super().__init__()
-        def hidden(i): return [nn.Linear(i, hidden_dim), *([nn.BatchNorm1d(hidden_dim)] if use_bn else []), nn.GELU()]
+        def hidden(i):
+            return [nn.Linear(i, hidden_dim), *([nn.BatchNorm1d(hidden_dim)] if use_bn else []), nn.GELU()]
         self.mlp = nn.Sequential(*hidden(in_dim), *hidden(hidden_dim), nn.Linear(hidden_dim, bottleneck_dim))
         for m in self.mlp:
             if isinstance(m, nn.Linear):
@@ -82,7 +83,8 @@ class ViewsCrossEntropy(torch.autograd.Function):
             target, n = (total-q[j], len(q)-1) if j < len(q) else (total, len(q))
             log_p = (view.to(q.dtype)*(1/temp)).log_softmax(-1)
             value -= torch.linalg.vecdot(target, log_p).sum()
-            if grad is not None: torch.sub(log_p.exp_().mul_(n*scale), target, alpha=scale, out=grad[j])
+            if grad is not None:
+                torch.sub(log_p.exp_().mul_(n*scale), target, alpha=scale, out=grad[j])
         ctx.save_for_backward(grad)
         return value/pairs
 

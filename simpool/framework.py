@@ -35,7 +35,8 @@ class Identity(Component):
         super().__init__()
         self.symbol = symbol
 
-    def forward(self, x, *others): return x
+    def forward(self, x, *others):
+        return x
 
 class Linear(Component):
     "A learned linear map, perhaps of the normalised input"
@@ -53,14 +54,16 @@ class Linear(Component):
         self.norm = nn.LayerNorm(dim, eps=1e-6) if norm else nn.Identity()
         self.weight = nn.Linear(dim, dim, bias=bias)
 
-    def forward(self, x, *others): return self.weight(self.norm(x))
+    def forward(self, x, *others):
+        return self.weight(self.norm(x))
 
 # %% ../nbs/12_framework.ipynb #94212ad8
 class Average(Component):
     "One query: the average of all positions, eq. (9)"
     symbol = r"\pi_A(X)"
 
-    def forward(self, x): return x.mean(1, keepdim=True)
+    def forward(self, x):
+        return x.mean(1, keepdim=True)
 
 class Learnable(Component):
     "Queries that are learned and the same for all images"
@@ -75,39 +78,45 @@ class Learnable(Component):
         super().__init__()
         self.k, self.u = k, nn.Parameter(nn.init.trunc_normal_(torch.empty(k, dim), std=std, a=-2*std, b=2*std))
 
-    def forward(self, x): return self.u.to(x.dtype).expand(len(x), -1, -1)
+    def forward(self, x):
+        return self.u.to(x.dtype).expand(len(x), -1, -1)
 
 # %% ../nbs/12_framework.ipynb #60f52b57
 class Dot(Component):
     "Inner product"
     symbol = r"x^\top y"
 
-    def forward(self, q, k): return q @ k.mT
+    def forward(self, q, k):
+        return q @ k.mT
 
 class NegativeSquaredDistance(Component):
     "Minus the squared Euclidean distance"
     symbol = r"-\|x-y\|^2"
 
-    def forward(self, q, k): return 2*q @ k.mT - q.square().sum(-1)[..., None] - k.square().sum(-1)[..., None, :]
+    def forward(self, q, k):
+        return 2*q @ k.mT - q.square().sum(-1)[..., None] - k.square().sum(-1)[..., None, :]
 
 class Cosine(Component):
     "Inner product of directions"
     symbol = r"\cos(x, y)"
 
-    def forward(self, q, k): return nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).mT
+    def forward(self, q, k):
+        return nn.functional.normalize(q, dim=-1) @ nn.functional.normalize(k, dim=-1).mT
 
 # %% ../nbs/12_framework.ipynb #c39def65
 class Uniform(Component):
     "All positions alike"
     symbol = r"\mathbf 1_p/p"
 
-    def forward(self, s, x, grid): return x.new_full((len(x), 1, 1, x.shape[1]), 1/x.shape[1])
+    def forward(self, s, x, grid):
+        return x.new_full((len(x), 1, 1, x.shape[1]), 1/x.shape[1])
 
 class Ones(Component):
     "All positions with weight one: for the maximum, which asks only who takes part"
     symbol = r"\mathbf 1_p"
 
-    def forward(self, s, x, grid): return x.new_ones(len(x), 1, 1, x.shape[1])
+    def forward(self, s, x, grid):
+        return x.new_ones(len(x), 1, 1, x.shape[1])
 
 class Softmax(Component):
     "Softmax over the positions of each query, eq. (15)"
@@ -119,7 +128,8 @@ class Softmax(Component):
         super().__init__()
         self.d, self.symbol = d, symbol
 
-    def forward(self, s, x, grid): return (s*self.d**-.5).softmax(-1)
+    def forward(self, s, x, grid):
+        return (s*self.d**-.5).softmax(-1)
 
 class SlotSoftmax(Softmax):
     "Queries compete for each position, then each query's weights are made to sum to one"
@@ -155,9 +165,12 @@ def alpha_mean(
     gamma:float|Tensor, # exponent from -inf to inf: (1 - alpha)/2
 )->Tensor: # (B, nh, k, d)
     "Weighted power mean with all its limits, eqs. (5), (8)"
-    if isinstance(gamma, Tensor): return log_mean_exp(v.log(), a, away_from_zero(gamma)).exp() # learned
-    if gamma == 1: return a @ v
-    if gamma == 0: return (a @ v.log()).exp()
+    if isinstance(gamma, Tensor):
+        return log_mean_exp(v.log(), a, away_from_zero(gamma)).exp() # learned
+    if gamma == 1:
+        return a @ v
+    if gamma == 0:
+        return (a @ v.log()).exp()
     if math.isinf(gamma):
         takes_part = torch.where((a > 0)[..., None], v[:, :, None], -gamma)
         return takes_part.amax(-2) if gamma > 0 else takes_part.amin(-2)
@@ -173,12 +186,14 @@ class PowerMean(Component):
         eps:float=1e-6, # smaller values count as this, where a power is taken
     ):
         super().__init__()
-        if learned and math.isinf(gamma): raise UserError("a learned exponent must begin at a finite number")
+        if learned and math.isinf(gamma):
+            raise UserError("a learned exponent must begin at a finite number")
         self.gamma, self.eps = nn.Parameter(torch.tensor(float(gamma))) if learned else gamma, eps
         self.any_sign = not learned and (gamma == 1 or math.isinf(gamma)) # no power is taken
         self.symbol = {1: "f_{-1}", math.inf: r"f_{-\infty}", -math.inf: r"f_{\infty}"}.get(None if learned else gamma, r"f_\alpha")
 
-    def forward(self, v, a): return alpha_mean(v if self.any_sign else v.clamp(min=self.eps), a, self.gamma)
+    def forward(self, v, a):
+        return alpha_mean(v if self.any_sign else v.clamp(min=self.eps), a, self.gamma)
 
 class LogMeanExp(Component):
     "f(x) = e^(r x): between the average (r to 0) and the maximum (r to infinity), for values of any sign"
@@ -191,7 +206,8 @@ class LogMeanExp(Component):
         super().__init__()
         self.r = nn.Parameter(torch.tensor(float(r)))
 
-    def forward(self, v, a): return log_mean_exp(v, a, away_from_zero(self.r))
+    def forward(self, v, a):
+        return log_mean_exp(v, a, away_from_zero(self.r))
 
 # %% ../nbs/12_framework.ipynb #99e6e4c6
 class Iteration(nn.Module):
@@ -240,8 +256,10 @@ class Pooling(nn.Module):
         reduce:str="max", # k > 1 vectors to one: "max" (of the logits, where there is a classifier), or "project"
     ):
         super().__init__()
-        if reduce not in ("max", "project"): raise UserError(f"reduce {reduce!r} does not exist: choose max or project")
-        if dim % num_heads: raise UserError(f"dim {dim} is not divisible into num_heads {num_heads}: choose a divisor of {dim}")
+        if reduce not in ("max", "project"):
+            raise UserError(f"reduce {reduce!r} does not exist: choose max or project")
+        if dim % num_heads:
+            raise UserError(f"dim {dim} is not divisible into num_heads {num_heads}: choose a divisor of {dim}")
         self.dim, self.num_heads, self.query_in_keys, k = dim, num_heads, query_in_keys, getattr(init, "k", 1)
         self.maps, self.init = nn.ModuleList(maps if isinstance(maps, list) else [maps]), init
         self.iterations = iterations or len(self.maps)
@@ -277,8 +295,10 @@ class Pooling(nn.Module):
             m = self.maps[t % len(self.maps)]
             seen = torch.cat([u, x], 1) if self.query_in_keys else x
             z, a, cached_kv = self.attend_and_pool(m, seen, u, grid, cached_kv)
-            if t < self.iterations-1: x = m.update_x(x, cached_kv[1], a, lambda q: self.step(m, seen, q, grid)) # (6)
-            if not self.static_keys: cached_kv = None
+            if t < self.iterations-1:
+                x = m.update_x(x, cached_kv[1], a, lambda q: self.step(m, seen, q, grid)) # (6)
+            if not self.static_keys:
+                cached_kv = None
             u = m.update_u(z, u, a)                                                                  # (7)
         return u, a
 
@@ -305,8 +325,10 @@ class Pooling(nn.Module):
         u, a = self.run(x, grid)
         z = self.project(u.flatten(1)) if self.project else u.amax(1)
         check_finite(z, x)
-        if not return_attn: return z
-        if not self.has_attention: raise UserError("this pooling has no attention: simpool.pools.influence shows which positions it depends on")
+        if not return_attn:
+            return z
+        if not self.has_attention:
+            raise UserError("this pooling has no attention: simpool.pools.influence shows which positions it depends on")
         a = a[..., -x.shape[1]:].flatten(1, 2) # without the query itself
         total = a.sum(-1, keepdim=True) # a query may own nothing: then it looks nowhere in particular
         return z, torch.where(total > 0, a/total.clamp(min=1e-30), 1/x.shape[1]).to(x.dtype).unflatten(-1, grid)
@@ -323,7 +345,8 @@ class AboveMinimum(Component):
         super().__init__()
         self.eps = eps
 
-    def forward(self, x, q, grid): return x - x.amin((1, 2), keepdim=True) + self.eps
+    def forward(self, x, q, grid):
+        return x - x.amin((1, 2), keepdim=True) + self.eps
 
 def simpool_instance(
     dim:int, # D, channels of the features
@@ -364,18 +387,28 @@ def show_flow(
     z, u = box(9.3, .75, f"Z = f^{{-1}}(f(V)A),\\ f = {s['f']}"), box(11.6, .75, "U", r"\phi_U(Z)", "#fff4d6")
     norm_on = pooling.maps[0].norm_on
     ln = box(1.2, 0, r"\mathrm{LN}(X)") if norm_on else x
-    if norm_on: arrow(x, ln)
-    for pair in ((ln if "v" in norm_on else x, v), (a, z), (v, z), (z, u)): arrow(*pair)
+    if norm_on:
+        arrow(x, ln)
+    for pair in ((ln if "v" in norm_on else x, v), (a, z), (v, z), (z, u)):
+        arrow(*pair)
     if s["U^0"]:
         u0, q = box(1.2, 2, "U^0", "U^0"), box(3.2, 2, "Q", r"\phi_Q(U)")
-        if pooling.init.reads_x: arrow(x, u0, elbow)
+        if pooling.init.reads_x:
+            arrow(x, u0, elbow)
         arrow(u0, q)
-        if pooling.maps[0].value.reads_query: arrow(q, v)
+        if pooling.maps[0].value.reads_query:
+            arrow(q, v)
     if s["s(x,y)"]:
         k, sim = box(3.2, 1, "K", r"\phi_K(X)"), box(5.1, 1.5, "S:\\ " + s["s(x,y)"])
-        arrow(ln if "k" in norm_on else x, k, elbow); arrow(q, sim); arrow(k, sim); arrow(sim, a)
-    elif pooling.has_attention: arrow(x, a, "angle,angleA=90,angleB=180,rad=4")
-    if pooling.iterations > 1: ax.annotate(f"{pooling.iterations} times, $U^0 \\leftarrow U$", (11.6, .75), xytext=(11.6, 1.45), ha="center", fontsize=9)
-    ax.set(xlim=(-.4, 12.3), ylim=(-.4, 2.4), title=title); ax.axis("off")
+        arrow(ln if "k" in norm_on else x, k, elbow)
+        arrow(q, sim)
+        arrow(k, sim)
+        arrow(sim, a)
+    elif pooling.has_attention:
+        arrow(x, a, "angle,angleA=90,angleB=180,rad=4")
+    if pooling.iterations > 1:
+        ax.annotate(f"{pooling.iterations} times, $U^0 \\leftarrow U$", (11.6, .75), xytext=(11.6, 1.45), ha="center", fontsize=9)
+    ax.set(xlim=(-.4, 12.3), ylim=(-.4, 2.4), title=title)
+    ax.axis("off")
     plt.close(fig)
     return fig

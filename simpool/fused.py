@@ -58,9 +58,12 @@ def power_and_derivative(
     out:Tensor=None, # takes u^(gamma-1); None: new memory
 )->Tensor: # u^(gamma-1)
     "u^(gamma-1) and u^gamma, by the cheapest way that is exact"
-    if gamma == 2: low = u.clone() if out is None else out.copy_(u)
-    elif gamma == 1.25: low = torch.rsqrt(u, out=out).rsqrt_() # 1/sqrt(1/sqrt(u)), a vectorised instruction everywhere
-    else: low = torch.pow(u, gamma-1, out=out)
+    if gamma == 2:
+        low = u.clone() if out is None else out.copy_(u)
+    elif gamma == 1.25:
+        low = torch.rsqrt(u, out=out).rsqrt_() # 1/sqrt(1/sqrt(u)), a vectorised instruction everywhere
+    else:
+        low = torch.pow(u, gamma-1, out=out)
     u.mul_(low)
     return low
 
@@ -103,7 +106,8 @@ def pool_in_torch(
         gain, bias, wq, wk, bq = (t if t is None else t.to(full) for t in (gain, bias, wq, wk, bq))
         gap = x.mean(1, dtype=full)
         q, w = make_query(gap, wq, bq, wk, num_heads)
-        def values(s): return torch.native_layer_norm(x[s].to(full).contiguous(), [D], gain, bias, norm_eps)
+        def values(s):
+            return torch.native_layer_norm(x[s].to(full).contiguous(), [D], gain, bias, norm_eps)
         low = None
         if gamma is not None and value_min == "batch": # needs all images before the first
             low, at = (torch.cat(t) for t in zip(*(argmin_per_image(values(s)[0], "sample") for s in chunks(x))))
@@ -111,8 +115,10 @@ def pool_in_torch(
             low, at = low[first], at[first] + first*N*D
         parts = [pool_chunk(*values(s), w[s], gamma, eps, value_min, low) for s in chunks(x)]
         z, attn, mean, rstd, *lows = (t[0] if len(t) == 1 else torch.cat(t) for t in zip(*parts))
-        if lows: low, at = lows[0], lows[1] + (torch.arange(B, device=x.device)*N*D).view(-1, *[1]*(lows[1].ndim-1))
-        if low is None: low, at = gap.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device)
+        if lows:
+            low, at = lows[0], lows[1] + (torch.arange(B, device=x.device)*N*D).view(-1, *[1]*(lows[1].ndim-1))
+        if low is None:
+            low, at = gap.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device)
         return [z, attn, gap, q, w, mean, rstd, low, at.flatten()]
 
 def pool_chunk(
@@ -127,11 +133,15 @@ def pool_chunk(
 )->tuple: # z, attn, mean and rstd (b, N); minima and places where they are looked for here
     "A few images of `pool_op`"
     attn, found = torch.bmm(w, v.mT).softmax(-1), ()
-    if gamma is None: return weighted_mean(v, attn), attn, mean[..., 0], rstd[..., 0]
-    if low is None: found = argmin_per_image(v, value_min)
+    if gamma is None:
+        return weighted_mean(v, attn), attn, mean[..., 0], rstd[..., 0]
+    if low is None:
+        found = argmin_per_image(v, value_min)
     u = shift_positive(v, found[0] if found else low, eps)
-    if gamma == 2: u.square_()
-    else: power_and_derivative(u, gamma)
+    if gamma == 2:
+        u.square_()
+    else:
+        power_and_derivative(u, gamma)
     return weighted_mean(u, attn).pow(1/gamma), attn, mean[..., 0], rstd[..., 0], *found
 
 pool_op = torch.library.custom_op("simpool::pool", pool_in_torch, mutates_args=()) # other devices may register a form of their own
@@ -163,7 +173,8 @@ class PoolGradient:
         self.e = dz if self.gamma is None else dz*self.z.pow(1-self.gamma) # (B, D)
         self.ge, gw = self.by_head(self.e*self.gain), self.w*self.gain # (B, nh, D)
         self.gw = gw - gw.mean(-1, keepdim=True) # LN's gradient takes the mean out
-        if self.gamma is None: self.ge = self.ge - self.ge.mean(-1, keepdim=True)
+        if self.gamma is None:
+            self.ge = self.ge - self.ge.mean(-1, keepdim=True)
         self.basis = self.gw if self.gamma is not None else torch.cat([self.gw, self.ge], 1) # what the gradient of x is made of, as far as it is of low rank
         self.psi = self.make_room()
 
@@ -196,8 +207,10 @@ class PoolGradient:
         if self.gamma is None:
             dattn = through_values = inner[:, self.nh:]
             total, mean_h = e, torch.zeros_like(rstd[:, 0])
-        else: dattn, through_values, mean_h, total, dgain = self.collect_power(s, x, attn, rstd, mean)
-        if self.dattn is not None: dattn = dattn + self.dattn[s].to(dattn.dtype)
+        else:
+            dattn, through_values, mean_h, total, dgain = self.collect_power(s, x, attn, rstd, mean)
+        if self.dattn is not None:
+            dattn = dattn + self.dattn[s].to(dattn.dtype)
         ds = attn*(dattn - (attn*dattn).sum(-1, keepdim=True))
         rows = ds*rstd if self.gamma is not None else torch.cat([ds, attn], 1)*rstd
         sums = torch.bmm(rows, x) - (rows*mean).sum(-1, keepdim=True)
@@ -260,7 +273,8 @@ class PoolGradient:
         coef = torch.cat([(k*self.mean - self.rstd*mean_h)[:, None], one[:, None], rows*self.rstd[:, None]], 1).mT
         for s in chunks(self.x):
             y = self.psi[s]
-            if self.gamma is None: torch.bmm(coef[s], basis[s], out=y)
+            if self.gamma is None:
+                torch.bmm(coef[s], basis[s], out=y)
             else:
                 y.mul_(self.ge[s].sum(1, keepdim=True)) # of the heads one row has each channel
                 y.unflatten(2, (self.nh, -1)).mul_((self.attn[s]*self.rstd[s][:, None]).mT[..., None])
@@ -273,10 +287,12 @@ class PoolGradient:
         parts = [self.collect(s) for s in chunks(self.x)]
         ds, dw, dgain, total, mean_h, mean_hx = (t[0] if len(t) == 1 else torch.cat(t) for t in zip(*parts))
         dgain, dbias = dgain.sum(0), total.sum(0)
-        if self.gamma is not None: to_minimum = self.give_to_minimum(total, dgain, dbias, mean_h, mean_hx)
+        if self.gamma is not None:
+            to_minimum = self.give_to_minimum(total, dgain, dbias, mean_h, mean_hx)
         dgap, dwq, dbq, dwk = query_backward(dw, self.gap, self.q, self.wq, self.wk)
         dx = self.write(ds, dgap, mean_h, mean_hx)
-        if self.gamma is not None: dx.view(-1).index_add_(0, self.at, to_minimum)
+        if self.gamma is not None:
+            dx.view(-1).index_add_(0, self.at, to_minimum)
         return dx, dgain, dbias, dwq, dbq, dwk
 
 # %% ../nbs/14_fused.ipynb #0d20e6ba
@@ -336,7 +352,8 @@ def can_fuse(
     x:Tensor, # features (B, N, D)
 )->bool: # whether `fused` does the same here, and sooner
     "Not in exported graphs, not where parts were changed or have hooks, not where the CPU would spend its time on bookkeeping"
-    if x.device.type == "cpu" and x.numel() < MIN_FUSED_NUMEL or torch.jit.is_tracing() or torch.compiler.is_exporting(): return False
+    if x.device.type == "cpu" and x.numel() < MIN_FUSED_NUMEL or torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return False
     parts = ((pool.norm_patches, nn.LayerNorm), (pool.wq, nn.Linear), (pool.wk, nn.Linear))
     return not any(type(m) is not t or m._forward_hooks or m._forward_pre_hooks for m, t in parts)
 

@@ -24,7 +24,8 @@ def load_tile(
     WIDE:tl.constexpr, # whether places within an image need 64 bits
 ):
     "Rows of an image (BN, BD); zero where there are none"
-    if WIDE: n, d = n.to(tl.int64), d.to(tl.int64)
+    if WIDE:
+        n, d = n.to(tl.int64), d.to(tl.int64)
     at = n[:, None]*sn + d[None, :]*sd
     return tl.load(x + b*sb + at, mask=(n < N)[:, None] & (d < D)[None, :], other=0.).to(tl.float32)
 
@@ -43,9 +44,12 @@ def load_low(
     VALUE_MIN:tl.constexpr, # one of `VALUE_MIN`
 ):
     "The minimum that each channel of an image meets (BD,)"
-    if VALUE_MIN == "channel": at = b*D + d
-    elif VALUE_MIN == "sample": at = b + 0*d
-    else: at = 0*d
+    if VALUE_MIN == "channel":
+        at = b*D + d
+    elif VALUE_MIN == "sample":
+        at = b + 0*d
+    else:
+        at = 0*d
     return tl.load(low + at, mask=d < D, other=0.)
 
 # %% ../nbs/15_kernels.ipynb #74188c7f
@@ -64,10 +68,14 @@ def slope(
     GAMMA:tl.constexpr, # exponent
 ):
     "u^(gamma-1)"
-    if GAMMA == 2: p = u
-    elif GAMMA == 1.25: p = tl.sqrt(tl.sqrt(u))
-    elif GAMMA == 1: p = tl.full(u.shape, 1., tl.float32)
-    else: p = tl.exp2((GAMMA - 1)*tl.log2(u))
+    if GAMMA == 2:
+        p = u
+    elif GAMMA == 1.25:
+        p = tl.sqrt(tl.sqrt(u))
+    elif GAMMA == 1:
+        p = tl.full(u.shape, 1., tl.float32)
+    else:
+        p = tl.exp2((GAMMA - 1)*tl.log2(u))
     return p
 
 # %% ../nbs/15_kernels.ipynb #2b9033f3
@@ -102,7 +110,8 @@ def stats_kernel(
             here = ((s*PER + t)*BN + i)*D + d if channel else n*D + i
             place, least = tl.where(found < least, here, place), tl.minimum(found, least)
     tl.store(total + (b*S + s)*D + d, sums, mask=d < D)
-    if GAMMA is not None: store_low(low, at, least, place, b*S + s, b*N*D, d, D, channel)
+    if GAMMA is not None:
+        store_low(low, at, least, place, b*S + s, b*N*D, d, D, channel)
 
 @triton.jit
 def store_low(
@@ -160,7 +169,8 @@ def first_read(
     low, at = mean.new_empty(found), torch.empty(found, dtype=torch.int64, device=x.device)
     stats_kernel[(B*S,)](x, gain, bias, mean, rstd, total, low, at, *sizes, norm_eps, **powers(gamma, value_min), **tile)
     if gamma is not None:
-        if value_min == "batch": low, at = low.view(1, -1), at.view(1, -1)
+        if value_min == "batch":
+            low, at = low.view(1, -1), at.view(1, -1)
         low, s = low.min(1) # the first of equals: earlier programs have earlier positions
         at = at.gather(1, s[:, None])[:, 0].flatten()
     return total.sum(1)/N, mean, rstd, low, at
@@ -181,7 +191,8 @@ def pool_kernel(
     "Second read: scores, softmax and weighted sums in one sweep, the last image first"
     b, s, d = (tl.num_programs(0) - 1 - tl.program_id(0)).to(tl.int64)//S, tl.program_id(0)%S, tl.arange(0, BD)
     g, c, ask = load_row(gain, 0, d, D), load_row(bias, 0, d, D), load_row(w, b, d, D)
-    if GAMMA is not None: least = load_low(low, b, d, D, VALUE_MIN)
+    if GAMMA is not None:
+        least = load_low(low, b, d, D, VALUE_MIN)
     high, weight, sums = -float("inf"), 0., tl.zeros((BD,), tl.float32)
     for t in tl.range(PER, num_stages=STAGES):
         n = (s*PER + t)*BN + tl.arange(0, BN)
@@ -251,8 +262,10 @@ def supported(
     num_heads:int, # nh
 )->bool: # whether the kernels do it
     "One head, float32 or less, a GPU of 2017 or later, an image that 31 bits can count"
-    if num_heads != 1 or x.dtype not in (torch.float32, torch.bfloat16, torch.float16): return False
-    if x.shape[2] > 2**14 or x.shape[1]*x.shape[2] >= 2**31: return False
+    if num_heads != 1 or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return False
+    if x.shape[2] > 2**14 or x.shape[1]*x.shape[2] >= 2**31:
+        return False
     return not x.is_cuda or torch.cuda.get_device_capability(x.device) >= (7, 0)
 
 def pool_in_triton(
@@ -269,7 +282,8 @@ def pool_in_triton(
     value_min:str, # one of `VALUE_MIN`
 )->list[Tensor]: # as `pool_in_torch`
     "`pool_in_torch` in two reads of x"
-    if not supported(x, num_heads): return pool_in_torch(x, gain, bias, wq, bq, wk, num_heads, gamma, eps, norm_eps, value_min)
+    if not supported(x, num_heads):
+        return pool_in_torch(x, gain, bias, wq, bq, wk, num_heads, gamma, eps, norm_eps, value_min)
     with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
         gain, bias, wq, bq, wk = (t if t is None else t.float().contiguous() for t in (gain, bias, wq, bq, wk))
         gap, mean, rstd, low, at = first_read(x, gain, bias, gamma, norm_eps, value_min)
@@ -295,7 +309,8 @@ def collect_kernel(
     "Third read: gradients of scores, and all sums over positions"
     b, s, d = tl.program_id(0).to(tl.int64)//S, tl.program_id(0)%S, tl.arange(0, BD)
     g, c, e, ge, gw = load_row(gain, 0, d, D), load_row(bias, 0, d, D), load_row(e, b, d, D), load_row(ge, b, d, D), load_row(gw, b, d, D)
-    if GAMMA is not None: least = load_low(low, b, d, D, VALUE_MIN)
+    if GAMMA is not None:
+        least = load_low(low, b, d, D, VALUE_MIN)
     middle, none = tl.load(mid + b), tl.zeros((BD,), tl.float32)
     ds_x, a_psi, a_psi_x, a_x = none, none, none, none
     for t in tl.range(PER, num_stages=STAGES):
@@ -304,12 +319,14 @@ def collect_kernel(
         a, m, r = tl.load(attn + here, mask=inside, other=0.), tl.load(mean + here, mask=inside, other=0.), tl.load(rstd + here, mask=inside, other=0.)
         x_hat = (load_tile(x, b, n, d, N, D, sb, sn, sd, WIDE) - m[:, None])*r[:, None]
         u = x_hat*g[None, :] + c[None, :]
-        if GAMMA is None: weight, da = tl.broadcast_to(a[:, None], (BN, BD)), tl.sum(e[None, :]*u, 1)
+        if GAMMA is None:
+            weight, da = tl.broadcast_to(a[:, None], (BN, BD)), tl.sum(e[None, :]*u, 1)
         else:
             u = lift(u, least, eps)
             psi = slope(u, GAMMA)
             weight, da = a[:, None]*psi, tl.sum(e[None, :]*(u*psi), 1)/GAMMA
-        if dattn is not None: da += tl.load(dattn + here, mask=inside, other=0.)
+        if dattn is not None:
+            da += tl.load(dattn + here, mask=inside, other=0.)
         da = a*(da - middle)
         tl.store(ds + here, da, mask=inside)
         tl.store(mean_h + here, tl.sum(ge[None, :]*weight, 1)/D, mask=inside)
@@ -318,7 +335,8 @@ def collect_kernel(
         ds_x += tl.sum(da[:, None]*x_hat, 0)
         a_psi += tl.sum(weight, 0)
         a_psi_x += tl.sum(weight*x_hat, 0)
-        if GAMMA is not None: a_x += tl.sum(a[:, None]*x_hat, 0)
+        if GAMMA is not None:
+            a_x += tl.sum(a[:, None]*x_hat, 0)
     out = sums + (b*S + s)*4*D + d
     tl.store(out, ds_x, mask=d < D)
     tl.store(out + D, a_psi, mask=d < D)
@@ -343,14 +361,16 @@ def write_kernel(
     "Fourth read: the gradient of x, the last image first"
     b, s, d = (tl.num_programs(0) - 1 - tl.program_id(0)).to(tl.int64)//S, tl.program_id(0)%S, tl.arange(0, BD)
     g, c, ge, gw, share = load_row(gain, 0, d, D), load_row(bias, 0, d, D), load_row(ge, b, d, D), load_row(gw, b, d, D), load_row(dgap, b, d, D)/N
-    if GAMMA is not None: least = load_low(low, b, d, D, VALUE_MIN)
+    if GAMMA is not None:
+        least = load_low(low, b, d, D, VALUE_MIN)
     for t in tl.range(PER, num_stages=STAGES):
         n = (s*PER + t)*BN + tl.arange(0, BN)
         here, inside = b*N + n, n < N
         m, r = tl.load(mean + here, mask=inside, other=0.), tl.load(rstd + here, mask=inside, other=0.)
         x_hat = (load_tile(x, b, n, d, N, D, sb, sn, sd, WIDE) - m[:, None])*r[:, None]
         h = ge[None, :]*tl.load(attn + here, mask=inside, other=0.)[:, None]
-        if GAMMA is not None: h *= slope(lift(x_hat*g[None, :] + c[None, :], least, eps), GAMMA)
+        if GAMMA is not None:
+            h *= slope(lift(x_hat*g[None, :] + c[None, :], least, eps), GAMMA)
         h += gw[None, :]*tl.load(ds + here, mask=inside, other=0.)[:, None]
         h -= tl.load(mean_h + here, mask=inside, other=0.)[:, None] + x_hat*tl.load(mean_hx + here, mask=inside, other=0.)[:, None]
         out = (r[:, None]*h + share[None, :]).to(dx.dtype.element_ty)
@@ -430,7 +450,8 @@ def backward_in_triton(
 )->list[Tensor]: # gradients of x, gain, bias, wq, bq, wk, in their types
     "`backward_in_torch` in two reads of x"
     options = (num_heads, gamma, eps, norm_eps, value_min)
-    if not supported(x, num_heads): return backward_in_torch(dz, dattn, x, gain, bias, wq, bq, wk, saved, *options)
+    if not supported(x, num_heads):
+        return backward_in_torch(dz, dattn, x, gain, bias, wq, bq, wk, saved, *options)
     with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
         grads = TritonGradient(dz, dattn, (x, gain.contiguous(), bias.contiguous(), wq, bq, wk), saved, options).run()
     return [g.to(t.dtype) for g, t in zip(grads, (x, gain, bias, wq, wq if bq is None else bq, wk))]

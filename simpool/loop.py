@@ -31,7 +31,8 @@ class DeterministicBatches(Dataset):
         batch_size:int, # images a batch; the rest of an epoch is left out
         seed:int, # of the run
     ):
-        if len(images) < batch_size: raise UserError(f"{len(images)} images cannot fill a batch of {batch_size}: use a smaller batch_size")
+        if len(images) < batch_size:
+            raise UserError(f"{len(images)} images cannot fill a batch of {batch_size}: use a smaller batch_size")
         self.images, self.collate, self.batch_size, self.seed = images, collate, batch_size, seed
         self.set_epoch(0)
 
@@ -49,10 +50,12 @@ class DeterministicBatches(Dataset):
         "Random numbers for data sets that draw with torch; its global generator is left to the steps, so that a run that is taken up again has theirs"
         return torch.Generator().manual_seed(int(np.random.default_rng([self.seed, self.epoch, b, 1]).integers(2**63)))
 
-    def __len__(self): return len(self.images)//self.batch_size
+    def __len__(self):
+        return len(self.images)//self.batch_size
 
     def __getitem__(self, b):
-        if b >= len(self): raise IndexError(b)
+        if b >= len(self):
+            raise IndexError(b)
         items = [self.images[i] for i in self.order[b*self.batch_size:(b+1)*self.batch_size]]
         return self.collate([im for im, _ in items], [y for _, y in items], np.random.default_rng([self.seed, self.epoch, b]))
 
@@ -63,7 +66,8 @@ def set_memory_format(
 )->nn.Module: # the model, there
     "Layouts that are faster for the same numbers: channels last for maps, explicit attention for short sequences on the CPU"
     for m in model.modules():
-        if device.type == "cpu" and hasattr(m, "fused_attn"): m.fused_attn = False # SDPA's bf16 backward is slow there
+        if device.type == "cpu" and hasattr(m, "fused_attn"):
+            m.fused_attn = False # SDPA's bf16 backward is slow there
     return model.to(device, memory_format=torch.channels_last)
 
 # %% ../nbs/43_loop.ipynb #43eeb0f4
@@ -82,7 +86,8 @@ def fit(
     path = run_dir and Path(run_dir)/f"{config_key(dict(config or {}, code=os.environ.get('SIMPOOL_RUN_KEY')))}.pt" # in the pipeline also of code and data
     at = resume(task, path) if path and path.exists() else dict(epoch=0, batch=0, seconds=0., sums={}, log=[])
     bar = progress(None, desc, total=epochs*len(batches), initial=at["epoch"]*len(batches)+at["batch"])
-    if bar.n: bar.write(f"{desc}: goes on at step {bar.n} of {bar.total}", file=sys.stderr)
+    if bar.n:
+        bar.write(f"{desc}: goes on at step {bar.n} of {bar.total}", file=sys.stderr)
     saved, device, first = time.time(), torch.device(getattr(task, "device", "cpu")), at["epoch"]
     last = min(epochs, first + (stop_after or epochs)) - 1
     for epoch in range(first, last+1):
@@ -91,15 +96,19 @@ def fit(
         rest = Subset(batches, range(at["batch"], len(batches)))
         watched = LoaderMonitor(DataLoader(rest, batch_size=None, num_workers=num_workers, pin_memory=device.type == "cuda", generator=batches.generator(at["batch"])), device)
         for batch in watched:
-            for k, v in task.step(batch, epoch*len(batches)+at["batch"], epoch).items(): at["sums"][k] = at["sums"].get(k, 0) + v
+            for k, v in task.step(batch, epoch*len(batches)+at["batch"], epoch).items():
+                at["sums"][k] = at["sums"].get(k, 0) + v
             at |= dict(batch=at["batch"]+1, seconds=time.time()-started)
             bar.update()
-            if path and time.time()-saved > every_s and at["batch"] < len(batches): saved, every_s = save_checkpoint(task, at, path, desc, every_s)
-        if epoch == first and (words := watched.warning(num_workers)): bar.write(f"{desc}: {words}", file=sys.stderr)
+            if path and time.time()-saved > every_s and at["batch"] < len(batches):
+                saved, every_s = save_checkpoint(task, at, path, desc, every_s)
+        if epoch == first and (words := watched.warning(num_workers)):
+            bar.write(f"{desc}: {words}", file=sys.stderr)
         row = finite_means(at, path, desc) # a GPU is waited for here
         at = dict(epoch=epoch+1, batch=0, seconds=0., sums={}, log=at["log"] + [dict(epoch=epoch, seconds=round(time.time()-started, 2), **row)])
         bar.set_postfix(epoch=f"{epoch+1}/{epochs}", loss=f"{row['loss']:.3f}")
-        if path and (epoch == last or time.time()-saved > every_s): saved, every_s = save_checkpoint(task, at, path, desc, every_s)
+        if path and (epoch == last or time.time()-saved > every_s):
+            saved, every_s = save_checkpoint(task, at, path, desc, every_s)
     bar.close()
     return at["log"]
 
@@ -112,7 +121,8 @@ def finite_means(
     "What `step` gave; a run whose loss is no number any more ends here, before a checkpoint keeps it"
     row = {k: float(v)/at["batch"] for k, v in at["sums"].items()}
     lost = [k for k, v in row.items() if not math.isfinite(v)]
-    if lost: raise UserError(f"{desc}: {', '.join(lost)} is not finite in epoch {at['epoch']}: lower the learning rate or use precision=fp32" + (f"; the state before it is in {path}" if path and path.exists() else ""))
+    if lost:
+        raise UserError(f"{desc}: {', '.join(lost)} is not finite in epoch {at['epoch']}: lower the learning rate or use precision=fp32" + (f"; the state before it is in {path}" if path and path.exists() else ""))
     return row
 
 def save_checkpoint(
@@ -135,6 +145,7 @@ def resume(
 )->dict: # where the run stands: epoch, batch, seconds and sums of that epoch so far, log
     "Put a run back to its last checkpoint, random states included"
     at = load_state(path)
-    for k, part in task.parts.items(): part.load_state_dict(at["parts"][k])
+    for k, part in task.parts.items():
+        part.load_state_dict(at["parts"][k])
     set_rng_state(at["rng"])
     return {k: at[k] for k in ("epoch", "batch", "seconds", "sums", "log")}

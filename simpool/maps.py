@@ -25,11 +25,14 @@ def to_batch(
     images, # path, PIL image, (H, W, C) uint8 array, tensor (C, H, W) or (B, C, H, W) in uint8 or 0..1, or a list of the first three of one size
 )->Tensor: # (B, C, H, W), uint8 or float in 0..1
     "Whatever somebody calls an image, as a batch"
-    if isinstance(images, Tensor): return images if images.ndim == 4 else images[None]
-    if isinstance(images, np.ndarray) and images.ndim == 4: return torch.from_numpy(images).permute(0, 3, 1, 2)
+    if isinstance(images, Tensor):
+        return images if images.ndim == 4 else images[None]
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
     items = images if isinstance(images, (list, tuple)) else [images]
     arrays = [np.asarray(Image.open(im).convert("RGB") if isinstance(im, (str, Path)) else im) for im in items]
-    if len({a.shape for a in arrays}) > 1: raise UserError(f"images of one call must have one size, got {sorted({a.shape for a in arrays})}")
+    if len({a.shape for a in arrays}) > 1:
+        raise UserError(f"images of one call must have one size, got {sorted({a.shape for a in arrays})}")
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
 def resize_batch(
@@ -37,7 +40,8 @@ def resize_batch(
     size, # shorter side in pixels, or (h, w); None: as it is
 )->Tensor: # (B, C, h, w)
     "Bicubic resize of a batch"
-    if size is None: return x
+    if size is None:
+        return x
     H, W = x.shape[-2:]
     hw = tuple(size) if isinstance(size, (tuple, list)) else (round(H*size/min(H, W)), round(W*size/min(H, W)))
     y = F.interpolate(x.float()/255 if x.dtype == torch.uint8 else x, hw, mode="bicubic", antialias=True)
@@ -54,8 +58,10 @@ def attention_maps(
     "Attention of the pooling over the patches of images of any size"
     x = resize_batch(to_batch(images), size)
     training = model.training
-    try: maps = model.eval().attention(normalize(x).to(next(model.parameters()).device)).float().cpu()
-    finally: model.train(training)
+    try:
+        maps = model.eval().attention(normalize(x).to(next(model.parameters()).device)).float().cpu()
+    finally:
+        model.train(training)
     return maps if heads else maps.mean(1)
 
 # %% ../nbs/65_maps.ipynb #af8651ac
@@ -84,13 +90,16 @@ def show_attention(
     fig, axes = plt.subplots(len(x), 1+len(maps), figsize=(cell*(1+len(maps)), cell*len(x)), squeeze=False, layout="constrained")
     for i, row in enumerate(axes):
         row[0].imshow(rgb[i], cmap=None if rgb.shape[-1] == 3 else "gray")
-        if titles is not None: row[0].set_ylabel(titles[i], fontsize=8)
+        if titles is not None:
+            row[0].set_ylabel(titles[i], fontsize=8)
         for ax, (title, m) in zip(row[1:], maps.items()):
             up = upsample(m[i:i+1], x.shape[-2:], "nearest")[0].numpy()
             shade = plt.get_cmap("viridis")(up/up.max())[..., :3]
             ax.imshow((1-overlay)*shade + overlay*rgb[i] if rgb.shape[-1] == 3 else shade)
-            if i == 0: ax.set_title(title, fontsize=9)
-        for ax in row: ax.set(xticks=[], yticks=[])
+            if i == 0:
+                ax.set_title(title, fontsize=9)
+        for ax in row:
+            ax.set(xticks=[], yticks=[])
     plt.close(fig)
     return fig
 
@@ -111,9 +120,11 @@ def attention_or_saliency(
     x:Tensor, # map (B, D, H, W)
 )->tuple[Tensor, str]: # (B, H, W), sums to one; "attention" or "saliency"
     "The attention, averaged over heads, or the influence where there is none; of several queries the most concentrated one, for together they cover everything"
-    if not has_attention(pool): return input_saliency(pool, x), "saliency"
+    if not has_attention(pool):
+        return input_saliency(pool, x), "saliency"
     attn = pool(x, return_attn=True)[1].detach()
-    if getattr(pool, "num_vectors", 1) == 1: return attn.mean(1), "attention"
+    if getattr(pool, "num_vectors", 1) == 1:
+        return attn.mean(1), "attention"
     return attn[torch.arange(len(x)), entropy(attn.flatten(2)).argmin(1)], "attention"
 
 # %% ../nbs/65_maps.ipynb #590f5e22
@@ -130,7 +141,9 @@ def show_gallery(
         axes[i, 0].imshow(pictures[i], cmap=None if np.ndim(pictures[i]) == 3 else "gray")
         for ax, (label, (m, kind)) in zip(axes[i, 1:], maps.items()):
             ax.imshow(m[i], vmin=0)
-            if i == 0: ax.set_title(f"{label}\n{kind}", fontsize=7)
-    for ax in axes.flat: ax.set(xticks=[], yticks=[])
+            if i == 0:
+                ax.set_title(f"{label}\n{kind}", fontsize=7)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
     plt.close(fig)
     return fig

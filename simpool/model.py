@@ -31,7 +31,8 @@ def can_pack(
     body:nn.Module, # of `build_body`
 )->bool: # whether `packed_features` gives its features
     "A timm transformer of plain blocks, none of which somebody listens to: hooks on blocks and their attention would not be called"
-    def plain(m, kind): return type(m) is kind and not m._forward_hooks and not m._forward_pre_hooks
+    def plain(m, kind):
+        return type(m) is kind and not m._forward_hooks and not m._forward_pre_hooks
     return (isinstance(body, VisionTransformer) and type(body).forward_features is VisionTransformer.forward_features
             and all(plain(b, Block) and plain(b.attn, Attention) for b in body.blocks))
 
@@ -57,7 +58,8 @@ def packed_drop(
     shapes:list[tuple[int, int]], # (B, N) for each size
 )->Tensor: # (T, D)
     "Stochastic depth, a view at a time"
-    if not drop.training or not getattr(drop, "drop_prob", 0): return x
+    if not drop.training or not getattr(drop, "drop_prob", 0):
+        return x
     return x*torch.cat([drop(x.new_ones(B, 1)).expand(B, N).reshape(-1, 1) for B, N in shapes])
 
 # %% ../nbs/31_model.ipynb #2e29d685
@@ -125,14 +127,16 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
 
     @packing.setter
     def packing(self, on):
-        if on and not can_pack(self.body): raise UserError(f"packing: a {type(self.body).__name__} has no plain transformer blocks, or hooks on them; leave it off")
+        if on and not can_pack(self.body):
+            raise UserError(f"packing: a {type(self.body).__name__} has no plain transformer blocks, or hooks on them; leave it off")
         self._packing = bool(on)
 
     @classmethod
     def _from_pretrained(cls, *, model_id, map_location="cpu", strict=True, **hub):
         "What `from_pretrained` does: a folder of `save_pretrained`, or a Hub id"
         hub = {k: v for k, v in hub.items() if k in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
-        def path(name): return Path(model_id)/name if Path(model_id).is_dir() else hf_hub_download(model_id, name, **hub)
+        def path(name):
+            return Path(model_id)/name if Path(model_id).is_dir() else hf_hub_download(model_id, name, **hub)
         model = create_model(**json.loads(Path(path("config.json")).read_text()))
         model.load_state_dict(load_file(path("model.safetensors"), device=map_location), strict=strict)
         return model.eval()
@@ -168,13 +172,17 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
     )->tuple[Tensor, tuple[int, int]]: # as `features`
         "The body's output as the pooling wants it"
         if x.ndim == 4:
-            if getattr(self.body, "output_fmt", "NCHW") == "NHWC": x = x.permute(0, 3, 1, 2)
+            if getattr(self.body, "output_fmt", "NCHW") == "NHWC":
+                x = x.permute(0, 3, 1, 2)
             grid = tuple(x.shape[2:])
         else:
             grid = self.grid(images)
-            if not getattr(self.pool, "takes_prefix", False): x = x[:, x.shape[1]-grid[0]*grid[1]:]
-            if self.norm_first: x = self.norm(x)
-            if getattr(self.pool, "wants_map", False): x = x.mT.unflatten(-1, grid)
+            if not getattr(self.pool, "takes_prefix", False):
+                x = x[:, x.shape[1]-grid[0]*grid[1]:]
+            if self.norm_first:
+                x = self.norm(x)
+            if getattr(self.pool, "wants_map", False):
+                x = x.mT.unflatten(-1, grid)
         return x, grid
 
     def tokens(
@@ -198,9 +206,12 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         images:Tensor|list[Tensor], # (B, C, H, W), or several of different sizes; see `packing`
     )->Tensor: # (B, D), or logits (B, num_classes); of several sizes one after another
         "Pooled vector, or logits where there is a classifier"
-        if isinstance(images, Tensor): return self.classify(self.features(images)[0])
-        if not self.packing: return torch.cat([self.forward(x) for x in images])
-        for x in images: self.check_images(x)
+        if isinstance(images, Tensor):
+            return self.classify(self.features(images)[0])
+        if not self.packing:
+            return torch.cat([self.forward(x) for x in images])
+        for x in images:
+            self.check_images(x)
         return torch.cat([self.classify(self.to_pool_input(x, im)[0]) for x, im in zip(packed_features(self.body, images), images)])
 
     def classify(
@@ -208,7 +219,8 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         x:Tensor, # from `features`
     )->Tensor: # (B, D), or logits (B, num_classes)
         "The pooled vector, classified where there is a classifier: of several pooled vectors the largest of each class (paper, Section 4.1)"
-        if not self.num_classes or getattr(self.pool, "num_vectors", 1) == 1: return self.head(self.pooled(x))
+        if not self.num_classes or getattr(self.pool, "num_vectors", 1) == 1:
+            return self.head(self.pooled(x))
         z = self.pool.vectors(x) # (B, k, D)
         return self.head(z if self.norm_first else self.norm(z)).amax(1)
 
@@ -217,8 +229,10 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         images:Tensor, # (B, C, H, W)
     )->Tensor: # (B, nh, h, w), each map sums to one
         "Attention of the pooling over the patches"
-        if getattr(self.pool, "takes_prefix", False): return self.cls_attention(images)
-        if not has_attention(self.pool): raise UserError("this model's pooling has no attention: simpool.pools.influence shows which positions it depends on")
+        if getattr(self.pool, "takes_prefix", False):
+            return self.cls_attention(images)
+        if not has_attention(self.pool):
+            raise UserError("this model's pooling has no attention: simpool.pools.influence shows which positions it depends on")
         x, grid = self.features(images)
         return self.pool(x, return_attn=True)[1].flatten(2).unflatten(-1, grid)
 
@@ -228,10 +242,13 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
     )->Tensor: # (B, nh, h, w), each map sums to one
         "Attention of the CLS token over the patches in the last block, from its query and keys: fused attention never shows it"
         seen, attn = {}, self.body.blocks[-1].attn
-        if not hasattr(attn, "qkv"): raise UserError(f"the attention of {type(attn).__name__} cannot be read: use a ViT with a joint qkv layer")
+        if not hasattr(attn, "qkv"):
+            raise UserError(f"the attention of {type(attn).__name__} cannot be read: use a ViT with a joint qkv layer")
         hook = attn.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
-        try: _, grid = self.features(images)
-        finally: hook.remove()
+        try:
+            _, grid = self.features(images)
+        finally:
+            hook.remove()
         x = seen["x"] # (B, prefix+N, D), normalised input of the last attention
         q, k, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4) # (B, nh, prefix+N, d) each
         maps = attend(attn.q_norm(q[:, :, :1]), attn.k_norm(k), attn.scale)[:, :, 0, -grid[0]*grid[1]:]
@@ -255,15 +272,18 @@ def create_model(
     body = build_body(backbone, pool == "cls" or getattr(pool, "takes_prefix", False), in_chans, img_size, **timm_kwargs)
     set_positions(body, positions)
     transformer = hasattr(body, "blocks") and hasattr(body, "patch_embed")
-    if pool == "cls" and not transformer: raise UserError(f"pool 'cls' needs a transformer, {backbone} is none: use 'gap' or 'simpool'")
+    if pool == "cls" and not transformer:
+        raise UserError(f"pool 'cls' needs a transformer, {backbone} is none: use 'gap' or 'simpool'")
     if not isinstance(pool, nn.Module):
         gamma = (1.25 if transformer else 2.0) if gamma == "auto" else gamma
         pool = pool(body.num_features) if callable(pool) else create_pool(pool, body.num_features, **(dict(gamma=gamma) if pool == "simpool" else {}) | (pool_kwargs or {}))
         if not isinstance(body, ResNet): # official: std .02 in ViT and ConvNeXt, PyTorch's default in ResNet
             for module in pool.modules():
-                if isinstance(module, nn.Linear): init_linear(module)
+                if isinstance(module, nn.Linear):
+                    init_linear(module)
     model = PooledModel(body, pool, take_norm(body), norm_first and transformer, num_classes, in_chans)
-    if num_classes and not isinstance(body, ResNet): init_linear(model.head)
+    if num_classes and not isinstance(body, ResNet):
+        init_linear(model.head)
     model.config = model._hub_mixin_config = config if isinstance(config["pool"], str) else None # a pooling of one's own has no name
     return model
 
@@ -273,7 +293,8 @@ def init_linear(
 ):
     "Start a linear layer as the official transformers do: small weights, no bias"
     nn.init.trunc_normal_(layer.weight, std=std)
-    if layer.bias is not None: nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 # %% ../nbs/31_model.ipynb #dde5ab4d
 def baseline_pool(

@@ -27,12 +27,17 @@ class LoaderMonitor:
         batches, stepped = iter(self.loader), None
         while True:
             asked = time.perf_counter()
-            try: batch = next(batches)
-            except StopIteration: return
-            if stepped: self.shares.append(self.share(asked, stepped))
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            if stepped:
+                self.shares.append(self.share(asked, stepped))
             started, done = time.perf_counter(), None
             yield batch
-            if self.device.type == "cuda": done = torch.cuda.Event(); done.record(torch.cuda.current_stream(self.device))
+            if self.device.type == "cuda":
+                done = torch.cuda.Event()
+                done.record(torch.cuda.current_stream(self.device))
             stepped = (started, done)
 
     def share(
@@ -52,7 +57,8 @@ class LoaderMonitor:
     )->str|None: # a sentence, or None if there is nothing to say
         "What is wrong and what helps"
         shares = self.shares[self.skip:]
-        if len(shares) < 5 or sum(shares)/len(shares) < limit: return None
+        if len(shares) < 5 or sum(shares)/len(shares) < limit:
+            return None
         remedy = "" if self.device.type == "cpu" else f"raise num_workers (now {num_workers}, this machine has {os.cpu_count()} cores), or "
         return f"waited for images {sum(shares)/len(shares):.0%} of the time: {remedy}store the images smaller, or cut fewer views"
 
@@ -64,8 +70,10 @@ def verdict(
 )->str: # "collapsed to uniform", "collapsed to one point" or "healthy"
     "Collapse in words, from two entropies set against ln K"
     top = math.log(out_dim)
-    if teacher_entropy > .99*top: return f"uniform: the teacher's entropy {teacher_entropy:.2f} is ln K = {top:.2f}; nothing learned yet, or collapsed"
-    if marginal_entropy < .05*top: return f"collapsed to one point: all images get the same output (entropy of the mean {marginal_entropy:.2f})"
+    if teacher_entropy > .99*top:
+        return f"uniform: the teacher's entropy {teacher_entropy:.2f} is ln K = {top:.2f}; nothing learned yet, or collapsed"
+    if marginal_entropy < .05*top:
+        return f"collapsed to one point: all images get the same output (entropy of the mean {marginal_entropy:.2f})"
     return f"healthy: entropy {teacher_entropy:.2f} an image, {marginal_entropy:.2f} over all, ln K = {top:.2f}"
 
 # %% ../nbs/42_monitor.ipynb #9350b63a
@@ -76,6 +84,8 @@ def show_log(
     "Curves of a training, an epoch a point"
     import matplotlib.pyplot as plt
     ax = plt.figure(figsize=(6, 2.8), layout="constrained").gca()
-    for n in names: ax.plot([row["epoch"]+1 for row in log], [row[n] for row in log], marker=".", label=n.replace("_", " "))
-    ax.set_xlabel("epoch"); ax.legend()
+    for n in names:
+        ax.plot([row["epoch"]+1 for row in log], [row[n] for row in log], marker=".", label=n.replace("_", " "))
+    ax.set_xlabel("epoch")
+    ax.legend()
     return ax

@@ -50,10 +50,12 @@ class LARS(Optimizer):
         "One update"
         loss = None
         if closure is not None:
-            with torch.enable_grad(): loss = closure()
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None: self.update(p, group)
+                if p.grad is not None:
+                    self.update(p, group)
         return loss
 
     def update(
@@ -77,9 +79,12 @@ def create_optimizer(
     groups:list[dict], # from `param_groups`
 )->Optimizer: # learning rate and weight decay are set at each step
     "The optimisers of the papers"
-    if name == "adamw": return torch.optim.AdamW(groups, lr=0., fused=True)
-    if name == "sgd": return torch.optim.SGD(groups, lr=0., momentum=.9, foreach=True)
-    if name == "lars": return LARS(groups)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=0., fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0., momentum=.9, foreach=True)
+    if name == "lars":
+        return LARS(groups)
     raise UserError(f"optimizer {name!r} does not exist: choose adamw, sgd or lars")
 
 def set_rates(
@@ -90,4 +95,5 @@ def set_rates(
     "Learning rate and weight decay of the next step"
     for group in optimizer.param_groups:
         group["lr"] = float(lr) # a numpy number would not pass weights_only reading of a checkpoint
-        if group["decay"]: group["weight_decay"] = float(weight_decay)
+        if group["decay"]:
+            group["weight_decay"] = float(weight_decay)

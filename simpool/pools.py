@@ -60,7 +60,8 @@ def pool_entry(
     name:str, # one of `list_pools()`
 )->Entry: # how to make it, label, group
     "What is known of a pooling"
-    if name not in _pools: raise UserError(f"pool {name!r} does not exist: choose one of {', '.join(list_pools())}")
+    if name not in _pools:
+        raise UserError(f"pool {name!r} does not exist: choose one of {', '.join(list_pools())}")
     return _pools[name]
 
 def create_pool(
@@ -69,8 +70,10 @@ def create_pool(
     **options, # of that pooling, e.g. gamma=1.25
 )->nn.Module: # features (B, N, D) or (B, D, H, W) -> (B, D)
     "A pooling by name"
-    try: pool = pool_entry(name).make(dim, **options)
-    except TypeError as e: raise UserError(f"pool {name!r} does not take these options: {e}") from e
+    try:
+        pool = pool_entry(name).make(dim, **options)
+    except TypeError as e:
+        raise UserError(f"pool {name!r} does not take these options: {e}") from e
     pool.pool_name = name # for tables
     return pool
 
@@ -82,7 +85,8 @@ def to_map(
     "Tokens as a map, row by row"
     if len(grid) == 1:
         side = math.isqrt(grid[0])
-        if side*side != grid[0]: raise UserError(f"this pooling looks at neighbours, and {grid[0]} tokens are no square: pass a map (B, D, H, W)")
+        if side*side != grid[0]:
+            raise UserError(f"this pooling looks at neighbours, and {grid[0]} tokens are no square: pass a map (B, D, H, W)")
         grid = (side, side)
     return x.mT.unflatten(-1, grid)
 
@@ -142,7 +146,8 @@ class SquaredLength(Component):
     "Squared length of each position's features"
     symbol = r"\mathrm{diag}(X^\top X)"
 
-    def forward(self, s, x, grid): return x.square().sum(-1)[:, None, None]
+    def forward(self, s, x, grid):
+        return x.square().sum(-1)[:, None, None]
 
 class SmoothLinear(Component):
     "Average over 3 x 3 neighbours, then a linear layer"
@@ -162,7 +167,8 @@ class UnitLength(Component):
     "Divide by the Euclidean length"
     symbol = r"\eta^2(Z)"
 
-    def forward(self, z, u, a): return F.normalize(z, dim=-1)
+    def forward(self, z, u, a):
+        return F.normalize(z, dim=-1)
 
 @register_pool("how", "HOW", 1)
 def how(
@@ -193,7 +199,8 @@ class Sinkhorn(Component):
 
     def forward(self, s, x, grid):
         log_a = s/self.eps
-        for _ in range(self.iterations): log_a = log_a.log_softmax(-2).log_softmax(-1)
+        for _ in range(self.iterations):
+            log_a = log_a.log_softmax(-2).log_softmax(-1)
         return log_a.exp()
 
 @register_pool("otk", "OTK", 2, category=True)
@@ -235,7 +242,8 @@ class KeepIfEmpty(Component):
     "The mean of what a query owns, or the query itself where it owns nothing"
     symbol = "Z"
 
-    def forward(self, z, u, a): return torch.where(a.sum(-1)[:, 0, :, None] == 0, u, z)
+    def forward(self, z, u, a):
+        return torch.where(a.sum(-1)[:, 0, :, None] == 0, u, z)
 
 @register_pool("kmeans", "k-means", 2, iterative=True)
 def kmeans(
@@ -307,7 +315,8 @@ class Excite(Component):
         self.scale, self.symbol = (1/dim, r"\sigma(\mathrm{MLP}(U))/d") if divide else (1, r"\sigma(\mathrm{MLP}(U))")
         self.mlp = nn.Sequential(nn.Linear(dim, max(8, dim//ratio)), nn.ReLU(), nn.Linear(max(8, dim//ratio), dim))
 
-    def forward(self, u): return self.mlp(u).sigmoid()*self.scale
+    def forward(self, u):
+        return self.mlp(u).sigmoid()*self.scale
 
 class ScaleChannels(Component):
     "Each channel times its factor"
@@ -320,13 +329,15 @@ class ScaleChannels(Component):
         super().__init__()
         self.scale = scale
 
-    def forward(self, x, q, grid): return x*q*self.scale
+    def forward(self, x, q, grid):
+        return x*q*self.scale
 
 class TakeValues(Component):
     "The values are the next features"
     symbol = "V"
 
-    def forward(self, x, v, a, again): return v
+    def forward(self, x, v, a, again):
+        return v
 
 @register_pool("se", "SE", 3, category=True)
 def se(
@@ -351,7 +362,8 @@ class TakeWeightedValues(Component):
     "The values times their positions' factors are the next features"
     symbol = r"V\,\mathrm{diag}(a)"
 
-    def forward(self, x, v, a, again): return v*a[:, 0, 0, :, None].to(v.dtype)*x.shape[1]
+    def forward(self, x, v, a, again):
+        return v*a[:, 0, 0, :, None].to(v.dtype)*x.shape[1]
 
 @register_pool("cbam", "CBAM", 3, category=True, simplified=True)
 def cbam(
@@ -410,7 +422,8 @@ class LikeQueries(Component):
     "The positions go through the same layer as the query (self-attention)"
     symbol = r"\mathrm{MLP}(\mathrm{MSA}(X))"
 
-    def forward(self, x, v, a, again): return again(x)
+    def forward(self, x, v, a, again):
+        return again(x)
 
 def transformer_maps(dim, num_heads, update_x, layer_scale):
     "The maps of one transformer layer"
@@ -454,7 +467,8 @@ class ClsToken(nn.Module):
         x:Tensor, # the whole sequence (B, 1+N, D), CLS first
     )->Tensor: # (B, D)
         "Take the first token"
-        if x.ndim != 3: raise UserError(f"pool 'cls' needs a transformer's tokens (B, 1+N, D), got {tuple(x.shape)}: use 'gap' or 'simpool' on maps")
+        if x.ndim != 3:
+            raise UserError(f"pool 'cls' needs a transformer's tokens (B, 1+N, D), got {tuple(x.shape)}: use 'gap' or 'simpool' on maps")
         return to_tokens(x, self.dim)[0][:, 0]
 
 # %% ../nbs/13_pools.ipynb #4209a889
@@ -481,7 +495,8 @@ class Centers(Component):
         super().__init__()
         self.k, self.kmeans = k, kmeans(dim, k)
 
-    def forward(self, x): return self.kmeans.vectors(x)
+    def forward(self, x):
+        return self.kmeans.vectors(x)
 
 class SharedLinear(Component):
     "The linear map of another part: no parameters of its own, so that they are saved once"
@@ -493,7 +508,8 @@ class SharedLinear(Component):
         super().__init__()
         self.__dict__["other"], self.symbol = other, symbol # not registered as a submodule; deepcopy still finds the copy
 
-    def forward(self, x, *others): return self.other(x)
+    def forward(self, x, *others):
+        return self.other(x)
 
 def simpool_ablation(
     dim:int, # D, channels of the features
@@ -513,13 +529,17 @@ def simpool_ablation(
     "SimPool with every design choice of Table 10 as a switch"
     choices = dict(init=("gap", "learned", "length"), similarity=("dot", "distance", "cosine"))
     for what, given in dict(init=init, similarity=similarity).items():
-        if given not in choices[what]: raise UserError(f"{what} {given!r} does not exist: choose one of {', '.join(choices[what])}")
-    if gamma is not None and "v" in linear: raise UserError("a linear layer on the values goes with gamma=None, as in Table 10 right")
-    if tied and not {"q", "k"} <= set(linear): raise UserError("tied=True needs linear layers on q and k")
+        if given not in choices[what]:
+            raise UserError(f"{what} {given!r} does not exist: choose one of {', '.join(choices[what])}")
+    if gamma is not None and "v" in linear:
+        raise UserError("a linear layer on the values goes with gamma=None, as in Table 10 right")
+    if tied and not {"q", "k"} <= set(linear):
+        raise UserError("tied=True needs linear layers on q and k")
     d = 1 if similarity == "cosine" else dim//num_heads
     def maps():
         q, key, v = (Linear(dim, f"W_{c.upper()} {of}") if c in linear else None for c, of in zip("qkv", "UXX"))
-        if tied: key = SharedLinear(q, "W_Q X")
+        if tied:
+            key = SharedLinear(q, "W_Q X")
         s = dict(dot=Dot, distance=NegativeSquaredDistance, cosine=Cosine)[similarity]()
         return Iteration(q, key, s, (SlotSoftmax if competing else Softmax)(d), AboveMinimum() if gamma is not None else v, PowerMean(1. if gamma is None else gamma), norm_on=norm_on, dim=dim)
     first = Centers(dim, k) if k > 1 else dict(gap=Average, learned=lambda: Learnable(dim), length=LengthWeighted)[init]()
@@ -541,7 +561,8 @@ def table_1(
     for name in names or list_pools():
         e = pool_entry(name)
         pool = (e.instance or e.make)(16)
-        if not isinstance(pool, Pooling): continue # GAP+max, GE and CLS are no rows
+        if not isinstance(pool, Pooling):
+            continue # GAP+max, GE and CLS are no rows
         marks = dict(CAT="✓" if e.category else "", ITER="✓" if e.iterative else "", k=str(getattr(pool.init, "k", 1)) if getattr(pool.init, "k", 1) == 1 else "k")
         rows[e.label + ("*" if e.simplified else "")] = marks | {c: s and f"${s}$" for c, s in symbols(pool).items()}
     return rows

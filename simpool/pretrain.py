@@ -105,7 +105,8 @@ class SelfDistillation:
         self.student = set_memory_format(nn.ModuleDict(dict(backbone=model, head=self.make_head(model.embed_dim))), device).train()
         self.teacher = copy.deepcopy(self.student).requires_grad_(False) if getattr(c, "teacher", True) else None
         for m in self.teacher.modules() if self.teacher else ():
-            if isinstance(m, DropPath): m.drop_prob = 0. # Differs from official: ConvNeXt's teacher drops paths there
+            if isinstance(m, DropPath):
+                m.drop_prob = 0. # Differs from official: ConvNeXt's teacher drops paths there
         self.save_memory_and_time()
         self.loss = self.make_loss().to(device)
         self.optimizer = create_optimizer(c.optimizer, param_groups(self.student))
@@ -114,18 +115,23 @@ class SelfDistillation:
         self.weight_decay = cosine_schedule(c.weight_decay, c.weight_decay_end, c.epochs, steps_per_epoch)
         self.momentum = cosine_schedule(c.momentum_teacher, 1, c.epochs, steps_per_epoch)
         self.parts = dict(student=self.student, teacher=self.teacher, loss=self.loss, optimizer=self.optimizer)
-        if self.teacher is None: del self.parts["teacher"]
+        if self.teacher is None:
+            del self.parts["teacher"]
 
     def save_memory_and_time(self):
         "What the settings ask for beyond layouts; neither changes a parameter's name"
         c, nets = self.config, [net["backbone"] for net in (self.student, self.teacher) if net is not None]
-        if c.compile_mode not in COMPILE_MODES: raise UserError(f"compile_mode {c.compile_mode!r} does not exist: choose one of {', '.join(COMPILE_MODES)}")
+        if c.compile_mode not in COMPILE_MODES:
+            raise UserError(f"compile_mode {c.compile_mode!r} does not exist: choose one of {', '.join(COMPILE_MODES)}")
         if c.grad_checkpointing:
-            try: nets[0].body.set_grad_checkpointing() # timm's
-            except AssertionError as e: raise UserError(f"grad_checkpointing: timm has none for a {type(nets[0].body).__name__}; leave it off") from e
+            try:
+                nets[0].body.set_grad_checkpointing() # timm's
+            except AssertionError as e:
+                raise UserError(f"grad_checkpointing: timm has none for a {type(nets[0].body).__name__}; leave it off") from e
         for net in nets:
             net.packing = pick_packing(c.packing, net.body, self.device)
-            if c.compile_mode != "none": net.compile(mode=c.compile_mode, dynamic=False)
+            if c.compile_mode != "none":
+                net.compile(mode=c.compile_mode, dynamic=False)
 
     def collate(self, images, labels, rng):
         "The views; runs in the loader's processes"
@@ -147,10 +153,12 @@ class SelfDistillation:
     )->dict[str, Tensor]: # loss, its parts, learning rate
         "One update of student and teacher"
         groups, target = self.config.crops.to_model_input(crops, self.device), None
-        if self.config.compile_mode != "none": torch.compiler.cudagraph_mark_step_begin() # its graphs may use the last step's memory again
+        if self.config.compile_mode != "none":
+            torch.compiler.cudagraph_mark_step_begin() # its graphs may use the last step's memory again
         with autocast(self.device, self.config.precision):
             if self.teacher is not None:
-                with torch.no_grad(): target = self.project(self.teacher, groups[:self.teacher_groups])
+                with torch.no_grad():
+                    target = self.project(self.teacher, groups[:self.teacher_groups])
             out = self.project(self.student, groups)
         loss = self.loss(out, target, epoch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -158,7 +166,8 @@ class SelfDistillation:
         self.clip_gradients(epoch)
         set_rates(self.optimizer, self.lr[step], self.weight_decay[step])
         self.optimizer.step()
-        if self.teacher is not None: ema_update(self.teacher, self.student, self.momentum[step]) # Differs from official: BAM's code averages before the step, so that its saved teacher misses the last one
+        if self.teacher is not None:
+            ema_update(self.teacher, self.student, self.momentum[step]) # Differs from official: BAM's code averages before the step, so that its saved teacher misses the last one
         return dict(loss=loss.detach(), **self.loss.stats, lr=self.lr[step])
 
 class DINOTask(SelfDistillation):
@@ -175,19 +184,23 @@ class DINOTask(SelfDistillation):
 
     def clip_gradients(self, epoch):
         "Clip the gradients, and let the prototypes rest at first"
-        if self.config.clip_grad: clip_each(self.student.parameters(), self.config.clip_grad)
+        if self.config.clip_grad:
+            clip_each(self.student.parameters(), self.config.clip_grad)
         if epoch < self.config.freeze_last_layer:
-            for p in self.student["head"].last_layer.parameters(): p.grad = None
+            for p in self.student["head"].last_layer.parameters():
+                p.grad = None
 
 class BAMTask(SelfDistillation):
     "BAM: attention over the batch, balanced over all views"
     teacher_groups = None # all views: local ones take part in the balancing
 
     def __init__(self, model, config, *args):
-        if config.fixed_stem and hasattr(model.body, "patch_embed"): freeze_stem(model)
+        if config.fixed_stem and hasattr(model.body, "patch_embed"):
+            freeze_stem(model)
         super().__init__(model, config, *args)
 
-    def make_head(self, dim): return BAMHead(dim, self.config.hidden_dim, self.config.out_dim)
+    def make_head(self, dim):
+        return BAMHead(dim, self.config.hidden_dim, self.config.out_dim)
 
     def make_loss(self):
         c = self.config
@@ -195,7 +208,8 @@ class BAMTask(SelfDistillation):
 
     def clip_gradients(self, epoch):
         "Clip the gradients"
-        if self.config.clip_grad: nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip_grad)
+        if self.config.clip_grad:
+            nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip_grad)
 
 # %% ../nbs/48_pretrain.ipynb #0d52fc48
 def pretrain(

@@ -41,7 +41,8 @@ def weighted_mean(
 )->Tensor: # (B, D)
     "Weighted arithmetic mean over positions; each head pools its own channels"
     (B, N, D), nh = v.shape, attn.shape[1]
-    if nh == 1: return torch.bmm(attn.to(v.dtype), v)[:, 0] # einsum would spend longer finding this out
+    if nh == 1:
+        return torch.bmm(attn.to(v.dtype), v)[:, 0] # einsum would spend longer finding this out
     return torch.einsum("bhn,bnhd->bhd", attn.to(v.dtype), v.view(B, N, nh, D//nh)).reshape(B, D)
 
 # %% ../nbs/11_simpool.ipynb #197d4f2c
@@ -50,11 +51,14 @@ def to_tokens(
     dim:int, # the D that the caller was built for
 )->tuple[Tensor, tuple]: # tokens (B, N, D), grid: (N,) or (H, W)
     "Tokens or map to tokens, row by row; anything else is an error that says what came"
-    if x.ndim not in (3, 4): raise UserError(f"expected tokens (B, N, D) or a map (B, D, H, W), got {x.ndim} axes: {tuple(x.shape)}")
+    if x.ndim not in (3, 4):
+        raise UserError(f"expected tokens (B, N, D) or a map (B, D, H, W), got {x.ndim} axes: {tuple(x.shape)}")
     grid = tuple(x.shape[2:]) if x.ndim == 4 else (x.shape[1],)
     x = x.flatten(2).mT if x.ndim == 4 else x
-    if x.shape[-1] != dim: raise UserError(f"expected {dim} channels, got {x.shape[-1]} in an input seen as (B, N, D) = {tuple(x.shape)}")
-    if 0 in x.shape: raise UserError(f"nothing to pool: (B, N, D) = {tuple(x.shape)}")
+    if x.shape[-1] != dim:
+        raise UserError(f"expected {dim} channels, got {x.shape[-1]} in an input seen as (B, N, D) = {tuple(x.shape)}")
+    if 0 in x.shape:
+        raise UserError(f"nothing to pool: (B, N, D) = {tuple(x.shape)}")
     return x, grid
 
 # %% ../nbs/11_simpool.ipynb #2834f137
@@ -63,9 +67,11 @@ def check_finite(
     x:Tensor, # the input they came from (B, N, D)
 ):
     "Name NaN and infinity where looking costs nothing: on the CPU, outside a compiled graph, at the small output"
-    if z.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing() or math.isfinite(z.detach().sum()) or z.isfinite().all(): return # the sum alone is quicker, but may overflow
+    if z.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing() or math.isfinite(z.detach().sum()) or z.isfinite().all():
+        return # the sum alone is quicker, but may overflow
     bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    if bad: raise UserError(f"NaN or infinity in the input of the pooling, in batch item(s) {bad[:8]}: look for them in the images or in a diverged network")
+    if bad:
+        raise UserError(f"NaN or infinity in the input of the pooling, in batch item(s) {bad[:8]}: look for them in the images or in a diverged network")
     raise UserError("the pooling gave NaN or infinity from a finite input: its parameters have diverged; lower the learning rate, or use float32")
 
 # %% ../nbs/11_simpool.ipynb #7dac94bd
@@ -87,8 +93,10 @@ class SimPool(nn.Module):
         super().__init__()
         if dim < 1 or num_heads < 1 or dim % num_heads:
             raise UserError(f"dim {dim} is not divisible into num_heads {num_heads}: choose a divisor of {dim}")
-        if gamma is not None and not gamma > 0: raise UserError(f"gamma must be above 0 or None, got {gamma}")
-        if value_min not in VALUE_MIN: raise UserError(f"value_min {value_min!r} does not exist: choose one of {', '.join(VALUE_MIN)}")
+        if gamma is not None and not gamma > 0:
+            raise UserError(f"gamma must be above 0 or None, got {gamma}")
+        if value_min not in VALUE_MIN:
+            raise UserError(f"value_min {value_min!r} does not exist: choose one of {', '.join(VALUE_MIN)}")
         self.dim, self.num_heads, self.gamma, self.value_min, self.eps = dim, num_heads, gamma, value_min, eps
         self.norm_patches = nn.LayerNorm(dim, eps=norm_eps)
         self.wq, self.wk = (nn.Linear(dim, dim, bias=qkv_bias) for _ in range(2))
@@ -114,7 +122,8 @@ class SimPool(nn.Module):
         v = self.norm_patches(x) # (B, N, D), keys and values
         full = torch.promote_types(v.dtype, torch.float32) # softmax and powers need float32 at least
         attn = self.scores(x, v).to(full).softmax(-1) # (B, nh, N), eq. (15)
-        if self.gamma is None: return weighted_mean(v, attn), attn
+        if self.gamma is None:
+            return weighted_mean(v, attn), attn
         with torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext():
             return power_mean(shift_values(v.to(full), self.value_min, self.eps), attn, self.gamma), attn
 
@@ -127,7 +136,8 @@ class SimPool(nn.Module):
         x, grid = to_tokens(x, self.dim)
         form = next((run for can_run, run in FUSED_FORMS.values() if can_run(self, x)), SimPool.reference)
         z, attn = form(self, x)
-        if self.beta is not None: z = z + self.beta
+        if self.beta is not None:
+            z = z + self.beta
         check_finite(z, x)
         z = z.to(x.dtype)
         return (z, attn.to(x.dtype).unflatten(-1, grid)) if return_attn else z

@@ -58,7 +58,8 @@ class SupervisedTask:
     def collate(self, images, labels, rng):
         "Random resized crop and mirror, and on a CPU the colours; runs in the loader's processes"
         crops = [random_crop(rng, im, self.config.crop_size, self.config.crop_scale) for im in images]
-        if self.device.type == "cpu": crops = [jitter_uint8(c, rng, self.config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
+        if self.device.type == "cpu":
+            crops = [jitter_uint8(c, rng, self.config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
         return stack_images(crops), torch.tensor(labels)
 
     def to_model_input(
@@ -66,7 +67,8 @@ class SupervisedTask:
         images:Tensor, # (B, C, size, size) uint8, on the device
     )->Tensor: # (B, C, size, size), normalised
         "What the step does to crops: elsewhere than on a CPU also the colours"
-        if self.device.type != "cpu" and images.shape[1] == 3: images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
+        if self.device.type != "cpu" and images.shape[1] == 3:
+            images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
         return normalize(images)
 
     def step(
@@ -77,7 +79,8 @@ class SupervisedTask:
     )->dict[str, Tensor]: # loss, accuracy on the training crops, learning rate
         "One update"
         images, labels = (t.to(self.device, non_blocking=True) for t in batch)
-        with autocast(self.device, self.config.precision): logits = self.model(self.to_model_input(images))
+        with autocast(self.device, self.config.precision):
+            logits = self.model(self.to_model_input(images))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -98,7 +101,8 @@ def train_supervised(
 )->tuple[nn.Module, list[dict]]: # the model, in evaluation mode; the log
     "Train a classifier"
     device, labels = torch.device(device), np.asarray(images.label)
-    if labels.max() >= model.num_classes: raise UserError(f"labels go up to {labels.max()}, the model has {model.num_classes} classes: make it with num_classes={labels.max()+1}")
+    if labels.max() >= model.num_classes:
+        raise UserError(f"labels go up to {labels.max()}, the model has {model.num_classes} classes: make it with num_classes={labels.max()+1}")
     task = SupervisedTask(model, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, dict(asdict(config), seed=seed, n=len(images), model=str(model)), num_workers, desc)

@@ -14,11 +14,13 @@ MODULES = {".".join(p.relative_to(ROOT/"simpool").with_suffix("").parts): p for 
 def imported(name, path):
     "Modules of this package that a module imports"
     for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.ImportFrom): continue
+        if not isinstance(node, ast.ImportFrom):
+            continue
         if node.level:
             folders = name.split(".")[:-node.level]
             yield ".".join([*folders, *([node.module] if node.module else [])])
-        elif (node.module or "").startswith("simpool."): yield node.module.removeprefix("simpool.")
+        elif (node.module or "").startswith("simpool."):
+            yield node.module.removeprefix("simpool.")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -39,7 +39,8 @@ def test_commands():
 
 
 def test_nbdev():
-    for key in ("nbs_path", "doc_path", "tst_flags"): assert card[key] == nbdev[key]
+    for key in ("nbs_path", "doc_path", "tst_flags"):
+        assert card[key] == nbdev[key]
     assert card["allowed_cell_metadata_keys"].split() == nbdev["allowed_cell_metadata_keys"]
     assert card.getboolean("jupyter_hooks") == nbdev["jupyter_hooks"]
 
@@ -48,5 +49,6 @@ def test_lock_holds_the_pins_and_no_address():
     lock = (ROOT/"requirements.lock").read_text()
     locked = dict(re.findall(r"^([a-z0-9_.-]+)==(\S+)", lock, re.M))
     for pin in card["dev_requirements"].split() + (ROOT/"requirements.in").read_text().split():
-        if "==" in pin: assert locked[pin.split("==")[0]] == pin.split("==")[1]
+        if "==" in pin:
+            assert locked[pin.split("==")[0]] == pin.split("==")[1]
     assert "://" not in lock and "--index" not in lock

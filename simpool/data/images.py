@@ -34,7 +34,8 @@ class SceneImages(Dataset):
         self.image, self.classes = image, tuple(classes)
         self.label = np.zeros(len(image), np.int64) if label is None else np.asarray(label)
 
-    def __len__(self): return len(self.image)
+    def __len__(self):
+        return len(self.image)
 
     def __getitem__(self, i)->tuple[Image.Image, int]:
         return Image.fromarray(self.image[i]), int(self.label[i])
@@ -56,25 +57,31 @@ class FolderImages(Dataset):
         classes:tuple=None, # names in the order of their ids, e.g. those of the training split; None: the folders found, sorted
     ):
         folder = Path(folder)
-        if not folder.is_dir(): raise UserError(f"no image folder at {folder}")
+        if not folder.is_dir():
+            raise UserError(f"no image folder at {folder}")
         self.files = image_files(folder)
-        if not self.files: raise UserError(f"no images in {folder}: expected {' '.join(EXTENSIONS)} in it or in one folder a class")
+        if not self.files:
+            raise UserError(f"no images in {folder}: expected {' '.join(EXTENSIONS)} in it or in one folder a class")
         loose = [f for f in self.files if f.parent == folder]
         flat = bool(loose)
-        if flat and len(loose) < len(self.files): raise UserError(f"{folder} holds class folders and {len(loose)} loose image(s), e.g. {loose[0].name}: move one kind away")
+        if flat and len(loose) < len(self.files):
+            raise UserError(f"{folder} holds class folders and {len(loose)} loose image(s), e.g. {loose[0].name}: move one kind away")
         names = ["" if flat else f.relative_to(folder).parts[0] for f in self.files]
         self.classes = tuple(classes or () if flat else classes or sorted(set(names)))
         unknown = sorted(set(names) - set(self.classes)) if not flat else []
-        if unknown: raise UserError(f"class folder {folder/unknown[0]} is not among the {len(self.classes)} training classes: rename or remove it")
+        if unknown:
+            raise UserError(f"class folder {folder/unknown[0]} is not among the {len(self.classes)} training classes: rename or remove it")
         ids = {name: i for i, name in enumerate(self.classes)}
         self.label = np.array([0 if flat else ids[name] for name in names])
 
-    def __len__(self): return len(self.files)
+    def __len__(self):
+        return len(self.files)
 
     def __getitem__(self, i)->tuple[Image.Image, int]:
         try:
             with Image.open(self.files[i]) as image:
-                if self.min_size: image.draft("RGB", (self.min_size, self.min_size))
+                if self.min_size:
+                    image.draft("RGB", (self.min_size, self.min_size))
                 return image.convert("RGB"), int(self.label[i])
         except (OSError, SyntaxError, ValueError) as e:
             raise UserError(f"{self.files[i]} cannot be read as an image ({e}): repair or remove it") from e
@@ -84,7 +91,8 @@ def open_images(
     source:str|Path, # `.npz` of scenes, or a folder of images
 )->Dataset: # items (PIL image, class id), with `.label` and `.classes`
     "A dataset from whatever lies at a path"
-    if Path(source).suffix != ".npz": return FolderImages(source)
+    if Path(source).suffix != ".npz":
+        return FolderImages(source)
     scenes = load_scenes(source)
     return SceneImages(scenes["image"], scenes["label"])
 
@@ -97,7 +105,8 @@ def save_pointer(
     "Stand in for images that stay where they are, after looking that they are there"
     folder = Path(os.path.expandvars(str(source))).expanduser()
     found = [n for n in names if (folder/n).is_dir()]
-    if not found: raise UserError(f"no {' or '.join(names)} in {folder} (from {str(source)!r}): set the variable or the path to the folder that holds them")
+    if not found:
+        raise UserError(f"no {' or '.join(names)} in {folder} (from {str(source)!r}): set the variable or the path to the folder that holds them")
     files = image_files(folder/found[0])
     listing = "\n".join(f"{f.relative_to(folder)} {f.stat().st_size}" for f in files) # names and sizes: changed images are seen
     return write_json(dict(folder=f"{source}/{found[0]}", images=len(files), digest=hashlib.sha256(listing.encode()).hexdigest()), path)
@@ -108,9 +117,11 @@ def open_split(
 )->Dataset: # items (PIL image, class id), with `.label` and `.classes`
     "A split that the data stage made (scenes, or a pointer to a folder), or that lies there as a folder"
     path = Path(folder)/f"{split}.npz"
-    if path.exists(): return open_images(path)
+    if path.exists():
+        return open_images(path)
     pointer, plain = path.with_suffix(".json"), [Path(folder)/n for n in dict(test=("val", "test")).get(split, (split,)) if (Path(folder)/n).is_dir()]
-    if not pointer.exists() and not plain: raise UserError(f"no split {split!r} in {folder}: `dvc repro data` makes it, or give a folder with train/ and val/")
+    if not pointer.exists() and not plain:
+        raise UserError(f"no split {split!r} in {folder}: `dvc repro data` makes it, or give a folder with train/ and val/")
     classes = None if split == "train" else open_split(folder, "train").classes # ids mean the same in all splits
     return FolderImages(os.path.expandvars(json.loads(pointer.read_text())["folder"]) if pointer.exists() else plain[0], classes)
 
@@ -125,9 +136,11 @@ class Subset(Dataset):
         self.images, self.index = images, index
         self.label, self.classes = np.asarray(images.label)[index], images.classes
 
-    def __len__(self): return len(self.index)
+    def __len__(self):
+        return len(self.index)
 
-    def __getitem__(self, i)->tuple[Image.Image, int]: return self.images[self.index[i]]
+    def __getitem__(self, i)->tuple[Image.Image, int]:
+        return self.images[self.index[i]]
 
 def decode_to(
     images:Dataset, # any of the above
@@ -135,8 +148,10 @@ def decode_to(
 )->Dataset: # the same images, JPEGs from a folder smaller where that is possible
     "Leave out of decoding what resizing would throw away; `images` itself stays as it is"
     images = copy.copy(images)
-    if isinstance(images, Subset): images.images = decode_to(images.images, min_size)
-    elif isinstance(images, FolderImages): images.min_size = min_size
+    if isinstance(images, Subset):
+        images.images = decode_to(images.images, min_size)
+    elif isinstance(images, FolderImages):
+        images.min_size = min_size
     return images
 
 def first_of_each_class(
@@ -144,6 +159,7 @@ def first_of_each_class(
     n:int=None, # images of each class; None: all
 )->Dataset: # the first n of each class, in the order they have
     "A smaller set as the official `--subset` takes it"
-    if n is None: return images
+    if n is None:
+        return images
     label = np.asarray(images.label)
     return Subset(images, np.sort(np.concatenate([np.flatnonzero(label == c)[:n] for c in np.unique(label)])))

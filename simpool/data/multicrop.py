@@ -50,11 +50,13 @@ class MultiCrop:
         device="cpu", # where the network is
     )->list[Tensor]: # for each view (B, C, size, size) uint8
         "What a loader's process does: the windows, and for the CPU their colours"
-        if get_worker_info(): cv2.setNumThreads(0) # processes are the threads there
+        if get_worker_info():
+            cv2.setNumThreads(0) # processes are the threads there
         on_cpu, out = torch.device(device).type == "cpu", []
         for size, scale, *chances in self.views:
             crops = [random_crop(rng, im, size, scale) for im in images]
-            if on_cpu: crops = [augment_colors_uint8(c, rng, self.jitter, self.blur, *chances) for c in crops]
+            if on_cpu:
+                crops = [augment_colors_uint8(c, rng, self.jitter, self.blur, *chances) for c in crops]
             out.append(stack_images(crops))
         return out
 
@@ -74,7 +76,8 @@ class MultiCrop:
     )->list[Tensor]: # [global (2*B, C, g, g), local (n_local*B, C, l, l)], view by view, normalised
         "What the training step does: the colours if not done yet, views of one size as one tensor, normalised"
         crops = [c.to(device, non_blocking=True) for c in crops]
-        if torch.device(device).type != "cpu": crops = [self.augment_colors(c, *view[2:]) for c, view in zip(crops, self.views)]
+        if torch.device(device).type != "cpu":
+            crops = [self.augment_colors(c, *view[2:]) for c, view in zip(crops, self.views)]
         return [normalize(torch.cat(group)) for group in (crops[:2], crops[2:]) if group]
 
     def __call__(
@@ -101,8 +104,11 @@ def show_views(
     fig, axes = plt.subplots(len(images), 1+len(views), figsize=(cell*(1+len(views)), cell*len(images)), squeeze=False, layout="constrained")
     for i, row in enumerate(axes):
         row[0].imshow(images[i])
-        for ax, v in zip(row[1:], views): ax.imshow((v[i]*std + mean).clamp(0, 1).permute(1, 2, 0).numpy())
-        for ax in row: ax.set(xticks=[], yticks=[])
-    for ax, t in zip(axes[0], ["image", "global 1", "global 2", *[f"local {k+1}" for k in range(crops.n_local)]]): ax.set_title(t, fontsize=8)
+        for ax, v in zip(row[1:], views):
+            ax.imshow((v[i]*std + mean).clamp(0, 1).permute(1, 2, 0).numpy())
+        for ax in row:
+            ax.set(xticks=[], yticks=[])
+    for ax, t in zip(axes[0], ["image", "global 1", "global 2", *[f"local {k+1}" for k in range(crops.n_local)]]):
+        ax.set_title(t, fontsize=8)
     plt.close(fig)
     return fig

@@ -69,7 +69,8 @@ def box_blur(
     radius:int, # 0: as it is; r: the mean of 2r+1 by 2r+1 pixels
 )->np.ndarray: # (h, w, C) uint8
     "Out of focus: a moving average, in integers, with the border repeated"
-    if radius == 0: return x
+    if radius == 0:
+        return x
     n = 2*radius+1
     padded = np.pad(x.astype(np.int64), ((radius+1, radius), (radius+1, radius), (0, 0)), mode="edge")
     s = padded.cumsum(0).cumsum(1)
@@ -157,7 +158,8 @@ def make_scenes(
     contrast:tuple[int, int]=(5, 25), # of the background, percent of the photo's
 )->dict[str, np.ndarray]: # image, mask, label, box (n, 4), cut, photo
     "Compose `n` scenes of a split"
-    if split not in SPLITS: raise UserError(f"split {split!r} does not exist: choose one of {', '.join(SPLITS)}")
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} does not exist: choose one of {', '.join(SPLITS)}")
     by_class = [np.flatnonzero(stamps.lab == c) for c in range(len(stamps.classes))]
     cuts = [ids[split_ids(len(ids))[split == "novel"]] for ids in by_class]
     photos = split_ids(len(stamps.bg))[split != "train"]
@@ -175,12 +177,15 @@ def save_scenes(
     path:str|Path, # `.npz` to write
 )->Path: # that path
     "Write scenes to one uncompressed file, whole or not at all"
-    with atomic_path(path) as tmp, open(tmp, "wb") as f: np.savez(f, **scenes)
+    with atomic_path(path) as tmp, open(tmp, "wb") as f:
+        np.savez(f, **scenes)
     return Path(path)
 
 def load_scenes(
     path:str|Path, # `.npz` of `save_scenes`
 )->dict[str, np.ndarray]: # image, mask, label, box, cut, photo
     "Read scenes back"
-    if not Path(path).exists(): raise UserError(f"no scenes at {path}: `dvc repro data` makes them")
-    with np.load(path) as z: return {k: z[k] for k in z.files}
+    if not Path(path).exists():
+        raise UserError(f"no scenes at {path}: `dvc repro data` makes them")
+    with np.load(path) as z:
+        return {k: z[k] for k in z.files}

@@ -27,8 +27,10 @@ def normalize(
     C = x.shape[1]
     mean, std = map(x.new_tensor, (MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C))
     rows = x.permute(0, 2, 3, 1)
-    if rows.is_contiguous(): rows.flatten(2).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3])) # whole rows: three numbers at a time would take three times as long
-    else: x.sub_(mean.view(1, C, 1, 1)).div_(std.view(1, C, 1, 1))
+    if rows.is_contiguous():
+        rows.flatten(2).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3])) # whole rows: three numbers at a time would take three times as long
+    else:
+        x.sub_(mean.view(1, C, 1, 1)).div_(std.view(1, C, 1, 1))
     return x
 
 def stack_images(
@@ -43,7 +45,8 @@ def center_view(
     size:int, # side of the result
 )->Image.Image: # (size, size)
     "What is evaluated: shorter side to 256/224 of `size` (bicubic), centre crop; left alone when it has the size already"
-    if image.size == (size, size): return image
+    if image.size == (size, size):
+        return image
     side = round(size*256/224)
     w, h = image.size
     w, h = (side, round(side*h/w)) if w < h else (round(side*w/h), side)
@@ -76,7 +79,8 @@ def random_crop(
 )->np.ndarray: # (size, size, C) uint8
     "Random window, resized (bicubic), mirrored every other time"
     out = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=random_box(rng, *image.size, scale)))
-    if rng.random() < .5: out = cv2.flip(out, 1)
+    if rng.random() < .5:
+        out = cv2.flip(out, 1)
     return out.reshape(size, size, -1)
 
 # %% ../../nbs/22_data.transforms.ipynb #bd2839d8
@@ -103,8 +107,10 @@ def adjust_colors(
             continue
         luma = GRAY @ M # (4,), of the colours so far
         M = amount*M
-        if name == "contrast": M[:, 3] += (1-amount)*(luma @ (*cv2.mean(crop)[:3], 1))
-        if name == "saturation": M += (1-amount)*luma
+        if name == "contrast":
+            M[:, 3] += (1-amount)*(luma @ (*cv2.mean(crop)[:3], 1))
+        if name == "saturation":
+            M += (1-amount)*luma
     return cv2.transform(crop, M)
 
 def jitter_uint8(
@@ -119,7 +125,8 @@ def jitter_uint8(
     if rng.random() < p:
         steps = [(name, (name != "hue") + rng.uniform(-s, s)) for name, s in zip(("brightness", "contrast", "saturation", "hue"), strength) if s] # a hue of 0 would still round by way of HSV
         steps = [steps[k] for k in rng.permutation(len(steps))]
-    if rng.random() < p_gray: steps.append(("saturation", 0.))
+    if rng.random() < p_gray:
+        steps.append(("saturation", 0.))
     return adjust_colors(crop, steps) if steps else crop
 
 # %% ../../nbs/22_data.transforms.ipynb #0691d38e
@@ -140,8 +147,10 @@ def augment_colors_uint8(
     p_solarize:float, # chance of having its bright half inverted
 )->np.ndarray: # (H, W, C) uint8
     "The colours of one view: jitter, gray, blur, solarise"
-    if crop.shape[2] == 3: crop = jitter_uint8(crop, rng, jitter)
-    if rng.random() < p_blur: crop = blur_uint8(crop, rng.uniform(*blur)*len(crop)/224)
+    if crop.shape[2] == 3:
+        crop = jitter_uint8(crop, rng, jitter)
+    if rng.random() < p_blur:
+        crop = blur_uint8(crop, rng.uniform(*blur)*len(crop)/224)
     return np.minimum(crop, ~crop) if rng.random() < p_solarize else crop # ~x is 255-x, the smaller one from 128 on
 
 # %% ../../nbs/22_data.transforms.ipynb #bfe416b1

@@ -24,7 +24,8 @@ def eval_loader(
     num_workers:int=0, # processes that read images
 )->DataLoader: # batches of (B, C, size, size) uint8, in order
     "Centre views of a dataset, batch by batch"
-    def collate(items): return stack_images([center_view(im, size) for im, _ in items])
+    def collate(items):
+        return stack_images([center_view(im, size) for im, _ in items])
     return DataLoader(images, batch_size, collate_fn=collate, num_workers=num_workers)
 
 def to_table(
@@ -36,10 +37,13 @@ def to_table(
     at, table = 0, None
     with atomic_path(path) as tmp:
         for x in batches:
-            if table is None: table = np.lib.format.open_memmap(tmp, "w+", np.float32, (rows, *x.shape[1:]))
-            if at+len(x) <= rows: table[at:at+len(x)] = x.numpy()
+            if table is None:
+                table = np.lib.format.open_memmap(tmp, "w+", np.float32, (rows, *x.shape[1:]))
+            if at+len(x) <= rows:
+                table[at:at+len(x)] = x.numpy()
             at += len(x)
-        if at != rows or table is None: raise UserError(f"expected {rows} rows for {path}, got {at}")
+        if at != rows or table is None:
+            raise UserError(f"expected {rows} rows for {path}, got {at}")
         table.flush()
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
@@ -58,7 +62,8 @@ def each_batch(
     device = torch.device(device)
     def batches():
         for x in progress(eval_loader(images, size, **loader), desc):
-            with autocast(device, precision): y = fn(normalize(x.to(device)))
+            with autocast(device, precision):
+                y = fn(normalize(x.to(device)))
             yield y.float().cpu()
     return torch.cat(list(batches())) if table is None else to_table(batches(), len(images), table)
 
@@ -70,5 +75,6 @@ def extract(
     **kwargs, # as `each_batch`
 )->Tensor: # (n, D), of unit length
     "Features for nearest neighbours: the pooled vector before any classifier, l2-normalised"
-    def pooled(x): return nn.functional.normalize(model.pooled(model.features(x)[0]), dim=-1)
+    def pooled(x):
+        return nn.functional.normalize(model.pooled(model.features(x)[0]), dim=-1)
     return each_batch(pooled, images, size, **kwargs)

@@ -22,7 +22,8 @@ def grouped_topk(
 )->tuple[Tensor, Tensor]: # values and indices (m, k), largest first
     "As `topk`, in a fraction of its time on a CPU: the k largest can be found in the k groups whose maxima are largest"
     n, g = x.shape[1], math.isqrt(x.shape[1]//k) # members of a group; maxima and candidates are then about as many
-    if x.device.type != "cpu" or g < 3: return tuple(x.topk(k))
+    if x.device.type != "cpu" or g < 3:
+        return tuple(x.topk(k))
     n_groups = n//g # a group are columns n_groups apart, so that its maximum is one of whole rows
     best = x[:, :n_groups*g].unflatten(1, (g, n_groups)).amax(1).topk(k, sorted=False).indices
     members = (best[:, None] + n_groups*torch.arange(g)[:, None]).flatten(1)
@@ -56,7 +57,8 @@ class ExactSearch:
             similarity, index = grouped_topk(torch.mm(q, x.T, out=room), min(self.k, len(x)))
             found.append((similarity, index + start))
             start += len(x)
-        if len(found) == 1: return found[0]
+        if len(found) == 1:
+            return found[0]
         similarity, index = (torch.cat(f, 1) for f in zip(*found))
         best, order = grouped_topk(similarity, self.k)
         return best, index.gather(1, order)
@@ -126,10 +128,14 @@ def check_features(
 ):
     "Name what no search can work with"
     for words, x in (("to vote", train_x), ("to classify", test_x)):
-        if not isinstance(x, Tensor) or x.ndim != 2: raise UserError(f"k-NN needs features {words} as a tensor (n, D), got {tuple(x.shape) if hasattr(x, 'shape') else type(x).__name__}" + ("" if isinstance(x, Tensor) else f" as {type(x).__name__}: torch.as_tensor makes one"))
-        if not math.isfinite(x.sum(dtype=torch.float64)): raise UserError(f"NaN or infinity in the features {words}, first in row {(~x.isfinite()).any(1).nonzero()[:1].flatten().tolist()}")
-    if train_x.shape[1] != test_x.shape[1] or train_x.dtype != test_x.dtype: raise UserError(f"features to vote are {train_x.shape[1]} numbers of {train_x.dtype}, those to classify {test_x.shape[1]} of {test_x.dtype}: they must come from one network")
-    if k < 1: raise UserError(f"k-NN needs at least one neighbour, got k = {k}")
+        if not isinstance(x, Tensor) or x.ndim != 2:
+            raise UserError(f"k-NN needs features {words} as a tensor (n, D), got {tuple(x.shape) if hasattr(x, 'shape') else type(x).__name__}" + ("" if isinstance(x, Tensor) else f" as {type(x).__name__}: torch.as_tensor makes one"))
+        if not math.isfinite(x.sum(dtype=torch.float64)):
+            raise UserError(f"NaN or infinity in the features {words}, first in row {(~x.isfinite()).any(1).nonzero()[:1].flatten().tolist()}")
+    if train_x.shape[1] != test_x.shape[1] or train_x.dtype != test_x.dtype:
+        raise UserError(f"features to vote are {train_x.shape[1]} numbers of {train_x.dtype}, those to classify {test_x.shape[1]} of {test_x.dtype}: they must come from one network")
+    if k < 1:
+        raise UserError(f"k-NN needs at least one neighbour, got k = {k}")
 
 @torch.no_grad()
 def neighbors(
@@ -141,16 +147,22 @@ def neighbors(
     "The k most similar training vectors of each query, whichever way they are found"
     check_features(train_x, test_x, k)
     k = min(k, len(train_x))
-    if shortlist is None: shortlist = bf16_pays(train_x.device) and len(test_x)*train_x.numel() > 2**32
-    if train_x.device.type != "cpu" or train_x.dtype != torch.float32: shortlist = False
+    if shortlist is None:
+        shortlist = bf16_pays(train_x.device) and len(test_x)*train_x.numel() > 2**32
+    if train_x.device.type != "cpu" or train_x.dtype != torch.float32:
+        shortlist = False
     exact, quick = ExactSearch(train_x, k), ShortlistSearch(train_x, k) if shortlist and ShortlistSearch.list_length(k) < len(train_x) else None
     found = []
     for q in progress(test_x.split((quick or exact).size), "neighbours"):
-        if quick is None: found.append(exact(q)); continue
+        if quick is None:
+            found.append(exact(q))
+            continue
         similarity, index, certain = quick(q)
         again = (~certain).nonzero()[:, 0]
-        if len(again): similarity[again], index[again] = exact(q[again])
-        if len(again) > len(q)/2: quick = None # features too close together for bfloat16
+        if len(again):
+            similarity[again], index[again] = exact(q[again])
+        if len(again) > len(q)/2:
+            quick = None # features too close together for bfloat16
         found.append((similarity, index))
     return tuple(map(torch.cat, zip(*found)))
 
@@ -173,13 +185,16 @@ def knn_classify(
     temperature:float=.07, # of the votes
 )->dict[int, tuple[float, float]]: # k -> (top-1, top-5) in percent
     "k-NN accuracy as in DINO and SimPool, for any class ids and any sizes"
-    if not len(train_x) or not len(test_x): raise UserError(f"k-NN needs images on both sides, got {len(train_x)} to vote and {len(test_x)} to classify")
+    if not len(train_x) or not len(test_x):
+        raise UserError(f"k-NN needs images on both sides, got {len(train_x)} to vote and {len(test_x)} to classify")
     k = (k,) if isinstance(k, int) else tuple(k)
     check_features(train_x, test_x, min(k, default=0))
     for words, x, y in (("to vote", train_x, train_y), ("to classify", test_x, test_y)):
-        if len(x) != len(y): raise UserError(f"{len(x)} features {words}, but {len(y)} classes of them")
+        if len(x) != len(y):
+            raise UserError(f"{len(x)} features {words}, but {len(y)} classes of them")
         lengths = x.norm(dim=1)
-        if (lengths-1).abs().max() > .02 and lengths.max() > 0: raise UserError(f"features {words} must be of unit length, theirs is {float(lengths.min()):.2g} to {float(lengths.max()):.2g}: torch.nn.functional.normalize(x, dim=1)")
+        if (lengths-1).abs().max() > .02 and lengths.max() > 0:
+            raise UserError(f"features {words} must be of unit length, theirs is {float(lengths.min()):.2g} to {float(lengths.max()):.2g}: torch.nn.functional.normalize(x, dim=1)")
     train_y, test_y = (torch.as_tensor(y, device=train_x.device) for y in (train_y, test_y)) # all of it runs where the features are
     classes, y = train_y.unique(return_inverse=True)
     similarity, index = neighbors(train_x, test_x, max(k))

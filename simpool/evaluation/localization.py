@@ -58,7 +58,8 @@ def trivial_baselines(
 )->dict[str, dict[str, float]]: # "uniform", "center box" -> mass, iou
     "What maps reach that never saw the image: spread evenly, or one box in the middle (the side with the best IoU is taken)"
     size = masks.shape[-2:]
-    def score(box): return dict(mass=float((masks & box).float().sum((1, 2)).mean()/box.sum()), iou=float(jaccard(box.expand_as(masks), masks).mean()))
+    def score(box):
+        return dict(mass=float((masks & box).float().sum((1, 2)).mean()/box.sum()), iou=float(jaccard(box.expand_as(masks), masks).mean()))
     boxes = [score(center_box(size, s/20)) for s in range(4, 21)]
     best = max(boxes, key=lambda s: s["iou"])
     return {"uniform": score(torch.ones(size, dtype=torch.bool)), "center box": dict(mass=max(b["mass"] for b in boxes), iou=best["iou"])}

@@ -45,8 +45,10 @@ from ..pretrain import DINOConfig, DINOTask
 # %% ../../nbs/76_reproduce.bench.ipynb #5cd546f9
 def keep_memory()->bool: # whether the C library could be told (glibc can)
     "Keep freed memory in this process, so that nobody pays for pages that somebody else gave back"
-    try: tell = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError): return False
+    try:
+        tell = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
     return bool(tell(-1, 2**31-1) and tell(-3, 2**30)) # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
 
 def compare(
@@ -57,15 +59,19 @@ def compare(
 )->dict[str, list[float]]: # name -> seconds a call, a value a turn
     "Time several ways to do one thing, in turns"
     def wait():
-        if device.type != "cpu": torch.accelerator.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
     seconds = {name: [] for name in contenders}
     for r in range(rounds+1): # the first turn is for warming up
         for name, call in contenders.items():
-            call(); wait()
-            started = time.perf_counter()
-            for _ in range(calls): call()
+            call()
             wait()
-            if r: seconds[name].append((time.perf_counter()-started)/calls)
+            started = time.perf_counter()
+            for _ in range(calls):
+                call()
+            wait()
+            if r:
+                seconds[name].append((time.perf_counter()-started)/calls)
     return seconds
 
 def as_rows(
@@ -95,7 +101,8 @@ def textbook(
     v = pool.norm_patches(x)
     q, k = pool.wq(x.mean(1, keepdim=True)), pool.wk(v)
     attn = (q @ k.mT * pool.dim**-.5).softmax(-1)
-    if pool.gamma is None: return (attn @ v)[:, 0]
+    if pool.gamma is None:
+        return (attn @ v)[:, 0]
     u = v - v.amin((1, 2), keepdim=True) + pool.eps
     return (attn @ u.pow(pool.gamma)).pow(1/pool.gamma)[:, 0]
 
@@ -110,12 +117,15 @@ def layer_contenders(
     (B, N, D), side = shape, round(shape[1]**.5)
     pool = SimPool(D, gamma=gamma).to(device, dtype)
     theirs = (SimPool2d if maps else SimPool1d)(D, gamma=gamma).to(device, dtype)
-    def tokens(x): return x.flatten(2).mT if maps else x
+    def tokens(x):
+        return x.flatten(2).mT if maps else x
     xs = [torch.randn(*((B, D, side, side) if maps else shape), device=device, dtype=dtype).requires_grad_() for _ in range(4)]
     ways = {"textbook": lambda x: textbook(pool, tokens(x)), "timm": theirs, "plain": lambda x: pool.reference(tokens(x))[0].to(dtype), "ours": pool,
             "GAP": lambda x: tokens(x).mean(1), "copy": lambda x: x.clone()}
-    with torch.no_grad(): agree = (ways["ours"](xs[0]) - ways["textbook"](xs[0])).norm()/ways["ours"](xs[0]).norm()
-    if not agree < (1e-4 if dtype == torch.float32 else .03): raise RuntimeError(f"contenders disagree by {float(agree):.1e} at {shape}, gamma {gamma}")
+    with torch.no_grad():
+        agree = (ways["ours"](xs[0]) - ways["textbook"](xs[0])).norm()/ways["ours"](xs[0]).norm()
+    if not agree < (1e-4 if dtype == torch.float32 else .03):
+        raise RuntimeError(f"contenders disagree by {float(agree):.1e} at {shape}, gamma {gamma}")
     return xs, ways, [*pool.parameters(), *theirs.parameters()]
 
 def pass_through(
@@ -128,7 +138,8 @@ def pass_through(
     def call():
         x = next(turn)
         if not backward:
-            with torch.no_grad(): return way(x)
+            with torch.no_grad():
+                return way(x)
         x.grad, z = None, way(x)
         z.backward(grad.setdefault(z.shape, torch.ones_like(z)))
     return call
@@ -149,7 +160,8 @@ def bench_layer(
         seconds = compare(contenders | dict(one_copy=pass_through(ways["copy"], xs, False)), rounds, calls, device)
         copy_s = statistics.median(seconds.pop("one_copy")) # it moves the input twice; forward must read it once, back must read it once and write its gradient
         new = as_rows(seconds, "textbook", part="layer", case=name, B=shape[0], N=shape[1], D=shape[2], gamma=str(gamma), dtype=str(dtype)[6:], measure="forward+backward" if backward else "forward")
-        for r in new: r["of_copy"] = (3 if backward else 1)/2*copy_s/(r["ms"]/1e3)
+        for r in new:
+            r["of_copy"] = (3 if backward else 1)/2*copy_s/(r["ms"]/1e3)
         rows += new
     return rows
 
@@ -162,9 +174,11 @@ def kept(
     "What autograd keeps for the way back"
     storages, own = {}, {p.untyped_storage().data_ptr() for p in parameters}
     def note(t):
-        if t.untyped_storage().data_ptr() not in own: storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        if t.untyped_storage().data_ptr() not in own:
+            storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): way(x)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        way(x)
     return sum(storages.values())/(x.numel()*x.element_size())
 
 def bench_memory(
@@ -199,7 +213,8 @@ class LightlyStep:
         from lightly.loss import DINOLoss as Loss
         from lightly.models.modules import DINOProjectionHead
         from lightly.models.utils import deactivate_requires_grad, update_momentum
-        def head(): return DINOProjectionHead(dim, 2048, 256, out_dim, freeze_last_layer=-1, norm_last_layer=False)
+        def head():
+            return DINOProjectionHead(dim, 2048, 256, out_dim, freeze_last_layer=-1, norm_last_layer=False)
         self.teacher = nn.ModuleDict(dict(body=copy.deepcopy(body), head=head())).to(device).train()
         self.student = nn.ModuleDict(dict(body=body, head=head())).to(device).train()
         deactivate_requires_grad(self.teacher)
@@ -211,9 +226,11 @@ class LightlyStep:
         views:list[Tensor], # normalised views (B, C, size, size), global ones first
     ):
         self.average(self.student, self.teacher, .996)
-        def project(net, views): return [net["head"](net["body"](v)).float() for v in views]
+        def project(net, views):
+            return [net["head"](net["body"](v)).float() for v in views]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            with torch.no_grad(): target = project(self.teacher, views[:2])
+            with torch.no_grad():
+                target = project(self.teacher, views[:2])
             out = project(self.student, views)
         self.loss(target, out, epoch=0).backward()
         self.optimizer.step()
@@ -234,19 +251,24 @@ def step_contenders(
     def ours(pool, precision, mode="none", colors=False, packing=None):
         config = DINOConfig(out_dim=out_dim, batch_size=B, precision=precision, compile_mode=mode, packing=packing, crops=crops)
         task = DINOTask(create_model(backbone, pool, img_size=crops.global_size if base == "cls" else None, **timm_kwargs), config, 100, device)
-        if device.type != "cpu" and not colors: task.config = replace(config, crops=CropsWithoutColors(crops.global_size, crops.local_size, crops.n_local))
+        if device.type != "cpu" and not colors:
+            task.config = replace(config, crops=CropsWithoutColors(crops.global_size, crops.local_size, crops.n_local))
         turn = itertools.count()
         return lambda: task.step(views, next(turn) % 1000, 5)
     def theirs(bf16):
         body = timm.create_model(backbone, num_classes=0, **(dict(img_size=crops.global_size, dynamic_img_size=True) if base == "cls" else {}), **timm_kwargs)
         step = LightlyStep(body, body.num_features, out_dim, device, bf16)
         return lambda: step(floats)
-    if "lightly" not in missing_peers(): contenders = {"lightly fp32": theirs(False), "lightly bf16": theirs(True)}
+    if "lightly" not in missing_peers():
+        contenders = {"lightly fp32": theirs(False), "lightly bf16": theirs(True)}
     contenders |= {"ours fp32": ours(base, "fp32"), "ours bf16": ours(base, "bf16"), "ours bf16, SimPool": ours("simpool", "bf16")}
     other = device.type == "cpu" # packing is for GPUs; each device shows what the other way would give
-    if base == "cls": contenders["ours bf16, packed" if other else "ours bf16, a size at a time"] = ours(base, "bf16", packing=other)
-    if device.type != "cpu": contenders["ours bf16, SimPool, with colours"] = ours("simpool", "bf16", colors=True)
-    if compile_mode != "none": contenders["ours bf16, compiled"] = ours(base, "bf16", compile_mode)
+    if base == "cls":
+        contenders["ours bf16, packed" if other else "ours bf16, a size at a time"] = ours(base, "bf16", packing=other)
+    if device.type != "cpu":
+        contenders["ours bf16, SimPool, with colours"] = ours("simpool", "bf16", colors=True)
+    if compile_mode != "none":
+        contenders["ours bf16, compiled"] = ours(base, "bf16", compile_mode)
     return contenders
 
 class CropsWithoutColors(MultiCrop):
@@ -313,7 +335,8 @@ def bench_optimizer(
     "AdamW and the teacher's average"
     def network():
         model = timm.create_model(backbone).to(device)
-        for p in model.parameters(): p.grad = torch.full_like(p, 1e-3)
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 1e-3)
         return model, copy.deepcopy(model).requires_grad_(False)
     (student, teacher), (student2, teacher2) = network(), network()
     slow, fast = torch.optim.AdamW(param_groups(student), lr=1e-4), create_optimizer("adamw", param_groups(student2))
@@ -321,7 +344,8 @@ def bench_optimizer(
     def in_a_loop():
         slow.step()
         with torch.no_grad():
-            for p, q in zip(student.parameters(), teacher.parameters()): q.data.mul_(.996).add_(.004*p.detach().data)
+            for p, q in zip(student.parameters(), teacher.parameters()):
+                q.data.mul_(.996).add_(.004*p.detach().data)
     def ours():
         fast.step()
         ema_update(teacher2, student2, .996)
@@ -334,8 +358,10 @@ def pil_views(
     "DINO's augmentation as the official code has it"
     brightness, contrast, saturation, hue = crops.jitter
     def view(size, scale, p_blur, p_solarize):
-        def blur(im): return im.filter(ImageFilter.GaussianBlur(np.random.uniform(*crops.blur))) if np.random.random() < p_blur else im
-        def solarize(im): return ImageOps.solarize(im) if np.random.random() < p_solarize else im
+        def blur(im):
+            return im.filter(ImageFilter.GaussianBlur(np.random.uniform(*crops.blur))) if np.random.random() < p_blur else im
+        def solarize(im):
+            return ImageOps.solarize(im) if np.random.random() < p_solarize else im
         jitter = transforms.ColorJitter(brightness, contrast, saturation, hue)
         return transforms.Compose([transforms.RandomResizedCrop(size, scale, interpolation=Image.Resampling.BICUBIC), transforms.RandomHorizontalFlip(), transforms.RandomApply([jitter], .8),
                                    transforms.RandomGrayscale(.2), blur, solarize, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
@@ -360,10 +386,12 @@ def view_contenders(
     "Ways to make the views"
     def load(f, least=None):
         image = Image.open(io.BytesIO(f))
-        if least: image.draft("RGB", (least, least)) # decoded at 1/2, 1/4 or 1/8 where that stays large enough
+        if least:
+            image.draft("RGB", (least, least)) # decoded at 1/2, 1/4 or 1/8 where that stays large enough
         return image.convert("RGB")
     views, rng = pil_views(crops), np.random.default_rng(0)
-    def draw(): return crops.crop_views([load(f, crops.min_size) for f in files], rng)
+    def draw():
+        return crops.crop_views([load(f, crops.min_size) for f in files], rng)
     ways = {"PIL": lambda: [[v(im) for v in views] for im in map(load, files)], "ours": draw, "ours, normalised": lambda: crops.to_model_input(draw())}
     if "lightly" not in missing_peers():
         from lightly.transforms import DINOTransform
@@ -377,12 +405,15 @@ def bench_views(
 )->list[dict]: # rows with `images_per_s`
     "Views on one core"
     rows, threads = [], (torch.get_num_threads(), cv2.getNumThreads())
-    torch.set_num_threads(1); cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     try:
         for size, crops, n in progress(cases, "views"):
             new = as_rows(compare(view_contenders(jpegs(size, n), crops), rounds), "PIL", part="views", case=f"{size} px", crops=crops.n_crops)
             rows += [r | dict(images_per_s=1e3*n/r["ms"]) for r in new]
-    finally: torch.set_num_threads(threads[0]); cv2.setNumThreads(threads[1])
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
     return rows
 
 # %% ../../nbs/76_reproduce.bench.ipynb #8334745b
@@ -395,9 +426,11 @@ def knn_contenders(
     "Ways to find the neighbours of vectors that lie around 1000 class means"
     generator = torch.Generator().manual_seed(0)
     means, y = torch.randn(1000, dim, generator=generator), torch.randint(1000, (n,), generator=generator)
-    def around(y): return nn.functional.normalize(.35*means[y] + torch.randn(len(y), dim, generator=generator), dim=1)
+    def around(y):
+        return nn.functional.normalize(.35*means[y] + torch.randn(len(y), dim, generator=generator), dim=1)
     train, test = around(y), around(torch.randint(1000, (m,), generator=generator))
-    def classes(similarity, index): return vote(similarity, y[index], 1000).argmax(1)
+    def classes(similarity, index):
+        return vote(similarity, y[index], 1000).argmax(1)
     ways = {"ours fp32": lambda: classes(*neighbors(train, test, k, shortlist=False)), "ours": lambda: classes(*neighbors(train, test, k))}
     absent = missing_peers()
     if "faiss" not in absent:
@@ -474,15 +507,21 @@ def run_part(
         rows = bench_layer([(f"{name}, memory as it comes", *case)], gammas, device, 3*rounds) # milliseconds, so more turns
         keep_memory()
         return rows + bench_layer(size["layers"], gammas, device, 3*rounds)
-    if part == "memory": return bench_memory(size["layers"], gammas, device)
+    if part == "memory":
+        return bench_memory(size["layers"], gammas, device)
     if part == "sweep":
         keep_memory()
         return [r | dict(part="sweep") for r in bench_layer(size["sweep"], [2.], device, max(2, rounds//2), leave_out=("timm", "plain"))]
-    if part == "step": return bench_step(size["steps"], device, max(2, rounds*2//3), compile_mode)
-    if part == "loss": return bench_loss(size["losses"], device, rounds)
-    if part == "optimizer": return bench_optimizer(size["optimizer"], device, rounds)
-    if part == "views": return bench_views(size["views"], rounds)
-    if part == "knn": return bench_knn(size["knn"], max(2, rounds//3))
+    if part == "step":
+        return bench_step(size["steps"], device, max(2, rounds*2//3), compile_mode)
+    if part == "loss":
+        return bench_loss(size["losses"], device, rounds)
+    if part == "optimizer":
+        return bench_optimizer(size["optimizer"], device, rounds)
+    if part == "views":
+        return bench_views(size["views"], rounds)
+    if part == "knn":
+        return bench_knn(size["knn"], max(2, rounds//3))
     raise UserError(f"no part {part!r}: choose from {', '.join(PARTS)}")
 
 def bench(
@@ -495,16 +534,21 @@ def bench(
 )->list[dict]: # all rows
     "Run the benchmark"
     wrong, rows = [p for p in parts if p not in PARTS], []
-    if wrong: raise UserError(f"no part {wrong[0]!r}: choose from {', '.join(PARTS)}")
-    if size not in SIZES: raise UserError(f"no size {size!r}: choose from {', '.join(SIZES)}")
-    if "views" in parts: load_stamps() # what is missing should be known before the first minutes
+    if wrong:
+        raise UserError(f"no part {wrong[0]!r}: choose from {', '.join(PARTS)}")
+    if size not in SIZES:
+        raise UserError(f"no size {size!r}: choose from {', '.join(SIZES)}")
+    if "views" in parts:
+        load_stamps() # what is missing should be known before the first minutes
     peak = matmul_flops(device) if device.type == "cuda" and "step" in parts else None
     for part in parts:
         with ProcessPoolExecutor(1, get_context("spawn")) if own_process else nullcontext() as pool:
             new = pool.submit(run_part, part, SIZES[size], device, compile_mode).result() if pool else run_part(part, SIZES[size], device, compile_mode)
-        if peak and part == "step": new = [r | (dict(utilisation=VITS_FLOPS*r["images_per_s"]/peak) if r["case"].startswith("ViT-S/16") else {}) for r in new]
+        if peak and part == "step":
+            new = [r | (dict(utilisation=VITS_FLOPS*r["images_per_s"]/peak) if r["case"].startswith("ViT-S/16") else {}) for r in new]
         rows += new
-        if keep: keep(new, rows)
+        if keep:
+            keep(new, rows)
     return rows
 
 def as_lines(
@@ -514,7 +558,8 @@ def as_lines(
     lines, seen = [], None
     for r in rows:
         head = " · ".join(str(r[k]) for k in ("part", "case", "measure") if k in r) + (f" · gamma {r['gamma']}" if "gamma" in r else "") + (f" · N {r['N']}, D {r['D']}, B {r['B']}" if r["part"] == "sweep" else "")
-        if head != seen: lines.append(head)
+        if head != seen:
+            lines.append(head)
         facts = [f"{r['ratio']:6.2f}x ({r['low']:.2f} to {r['high']:.2f}), {r['ms']:.2f} ms"] if "ratio" in r else []
         seen, facts = head, facts + [f"{words} {r[k]:{form}}" for k, words, form in (("kept", "kept", ".2f"), ("of_copy", "of copy bandwidth", ".0%"), ("images_per_s", "images/s", ".0f"), ("utilisation", "utilisation", ".1%"), ("differ", "differ", "d")) if k in r]
         lines.append(f"  {r['who']:32s} " + ", ".join(facts))

@@ -61,8 +61,10 @@ def load_for_card(
 ): # network, report
     "A network with the gamma of its card, where its file has none"
     model, report = load_checkpoint(source, **kwargs)
-    if card is None or not hasattr(model.pool, "gamma") or model.pool.gamma == card.gamma: return model, report
-    if not report.assumed: raise UserError(f"the card is of gamma {card.gamma}, the network has {model.pool.gamma}: another card, or gamma={card.gamma}")
+    if card is None or not hasattr(model.pool, "gamma") or model.pool.gamma == card.gamma:
+        return model, report
+    if not report.assumed:
+        raise UserError(f"the card is of gamma {card.gamma}, the network has {model.pool.gamma}: another card, or gamma={card.gamma}")
     return load_checkpoint(source, **kwargs | dict(gamma=card.gamma))
 
 # %% ../../nbs/75_reproduce.cards.ipynb #33b1acf4
@@ -72,7 +74,8 @@ def ways(
 )->dict[str, tuple[str|None, int]]: # name -> (value_min, batch size)
     "How often a network must be evaluated to know what its batch does to it"
     pool = model.pool
-    if getattr(pool, "gamma", None) is None or not hasattr(pool, "value_min"): return {"any batch": (None, batch_size)} # nothing in it looks at the batch
+    if getattr(pool, "gamma", None) is None or not hasattr(pool, "value_min"):
+        return {"any batch": (None, batch_size)} # nothing in it looks at the batch
     few = max(1, batch_size//4)
     found = {f"batch minimum, {batch_size}": ("batch", batch_size), f"batch minimum, {few}": ("batch", few), "own minimum": ("sample", batch_size)}
     return found | ({"minimum a channel": ("channel", batch_size)} if pool.value_min == "channel" else {}) # timm's
@@ -90,10 +93,13 @@ def verify(
     "k-NN of a network beside its card"
     device, rows, kept = options.get("device", "cpu"), [], getattr(model.pool, "value_min", None)
     for name, (value_min, n) in ways(model, batch_size).items():
-        if value_min is not None: model.pool.value_min = value_min
-        try: features = [extract(model, images, size, batch_size=n, desc=f"{name}, {split}", **options).to(device) for split, images in (("train", train), ("test", test))]
+        if value_min is not None:
+            model.pool.value_min = value_min
+        try:
+            features = [extract(model, images, size, batch_size=n, desc=f"{name}, {split}", **options).to(device) for split, images in (("train", train), ("test", test))]
         finally:
-            if value_min is not None: model.pool.value_min = kept
+            if value_min is not None:
+                model.pool.value_min = kept
         for j, (top1, top5) in knn_classify(features[0], train.label, features[1], test.label, k).items():
             row = dict(minimum=name, k=j, top1=round(top1, 3), top5=round(top5, 3))
             for t, ours, stated in (("top1", top1, card.top1), ("top5", top5, card.top5)) if card else ():
@@ -106,7 +112,8 @@ def as_text(
     chance:float, # percent
 )->str: # lines for a terminal
     "The table: card, ours, difference"
-    def cell(v): return "-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v)
+    def cell(v):
+        return "-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v)
     names = list(rows[0])
     body = [names, *([cell(r[n]) for n in names] for r in rows)]
     wide = [max(len(line[i]) for line in body) for i in range(len(names))]

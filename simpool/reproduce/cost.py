@@ -22,10 +22,14 @@ def layer_cost(
     y, # its output
 )->int: # multiply-accumulates
     "What one call of a layer counts, without the layers inside it"
-    if isinstance(module, (nn.Conv2d, nn.Linear)): return y.numel()*module.weight[0].numel()
-    if isinstance(module, nn.GRUCell): return len(x)*(module.weight_ih.numel() + module.weight_hh.numel())
-    if isinstance(module, SimPool): return len(x)*module.wk.weight.numel() # W_K^T q, which does not call the layer `wk`
-    if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)): return 4*x.numel()
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        return y.numel()*module.weight[0].numel()
+    if isinstance(module, nn.GRUCell):
+        return len(x)*(module.weight_ih.numel() + module.weight_hh.numel())
+    if isinstance(module, SimPool):
+        return len(x)*module.wk.weight.numel() # W_K^T q, which does not call the layer `wk`
+    if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+        return 4*x.numel()
     return 0
 
 @torch.inference_mode()
@@ -36,13 +40,16 @@ def count_cost(
 )->dict[str, int]: # params; macs, without layer norms; layer_norms, to be added to macs or not
     "Parameters of a model, and multiply-accumulates for one image"
     cost = dict(params=sum(p.numel() for p in model.parameters()), macs=0, layer_norms=0)
-    def add(module, args, y): cost["layer_norms" if isinstance(module, nn.LayerNorm) else "macs"] += layer_cost(module, args[0], y)
+    def add(module, args, y):
+        cost["layer_norms" if isinstance(module, nn.LayerNorm) else "macs"] += layer_cost(module, args[0], y)
     hooks, training = [m.register_forward_hook(add) for m in model.modules()], model.training
     device = next((p.device for p in model.parameters()), None)
-    try: model.eval()(torch.zeros(1, in_chans, img_size, img_size, device=device))
+    try:
+        model.eval()(torch.zeros(1, in_chans, img_size, img_size, device=device))
     finally:
         model.train(training)
-        for h in hooks: h.remove()
+        for h in hooks:
+            h.remove()
     return cost
 
 # %% ../../nbs/74_reproduce.cost.ipynb #afee3e60
@@ -75,5 +82,6 @@ def as_printed(
     for r in table.itertuples():
         plain, with_norms = f"{r.gflops:.2f}", f"{r.gflops_ln:.2f}"
         cells.append((r.pool, "here", r.network, f"{r.params:.1f} / {plain}" + (f" ({with_norms})" if with_norms != plain else "")))
-        if r.pool in PAPER: cells.append((r.pool, "paper", r.network, f"{r.paper_params:.1f} / {r.paper_gflops:.2f}"))
+        if r.pool in PAPER:
+            cells.append((r.pool, "paper", r.network, f"{r.paper_params:.1f} / {r.paper_gflops:.2f}"))
     return pd.DataFrame(cells, columns=["pool", "from", "network", "cell"]).pivot_table(index=["pool", "from"], columns="network", values="cell", aggfunc="first", sort=False)

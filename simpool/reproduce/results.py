@@ -23,7 +23,8 @@ def save_csv(
     path:str|Path, # file to write
 ):
     "Write a table, whole or not at all"
-    with atomic_path(path) as tmp: table.to_csv(tmp, index=False, lineterminator="\n")
+    with atomic_path(path) as tmp:
+        table.to_csv(tmp, index=False, lineterminator="\n")
 
 def save_run(
     results:Path, # folder of the scale
@@ -37,9 +38,11 @@ def save_run(
     "Keep a training: models/<run>.safetensors, logs/<run>.csv, runs/<run>.json"
     save_model(model, model_config, results/"models"/f"{run}.safetensors")
     save_csv(pd.DataFrame(log).drop(columns="seconds").map(lambda v: float(f"{v:.5g}")), results/"logs"/f"{run}.csv")
-    if "parameters" in facts: facts = facts | dict(parameters=asdict(facts["parameters"]))
+    if "parameters" in facts:
+        facts = facts | dict(parameters=asdict(facts["parameters"]))
     write_json(dict(run=run, model=model_config, last={k: float(f"{v:.5g}") for k, v in log[-1].items() if k != "seconds"}, **facts), results/"runs"/f"{run}.json")
-    if run_dir is not None: shutil.rmtree(run_dir, ignore_errors=True)
+    if run_dir is not None:
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 def read_run(
     results:Path, # folder of the scale
@@ -47,7 +50,8 @@ def read_run(
 )->dict: # what `save_run` wrote of it
     "Facts of a training"
     path = results/"runs"/f"{run}.json"
-    if not path.exists(): raise UserError(f"no run {run!r} in {results}: `dvc repro` trains it")
+    if not path.exists():
+        raise UserError(f"no run {run!r} in {results}: `dvc repro` trains it")
     return json.loads(path.read_text())
 
 # %% ../../nbs/71_reproduce.results.ipynb #fbcbe34b
@@ -62,7 +66,8 @@ def save_table(
     save_csv(table, results/f"{name}.csv")
     write_json(facts | dict(rows=json.loads(table.to_json(orient="records"))), results/f"{name}.json")
     if figure is not None:
-        with atomic_path(results/f"{name}.png") as tmp: figure.savefig(tmp, dpi=110, format="png", metadata={"Software": None})
+        with atomic_path(results/f"{name}.png") as tmp:
+            figure.savefig(tmp, dpi=110, format="png", metadata={"Software": None})
 
 # %% ../../nbs/71_reproduce.results.ipynb #397a8592
 SCALES = ("paper", "small", "mini", "smoke", "scratch") # largest first
@@ -76,7 +81,8 @@ def last_result(
     for scale in SCALES:
         path = results/scale/f"{name}.json"
         facts = json.loads(path.read_text()) if path.exists() else {}
-        if not facts.get("rows") or facts["scale"] != scale: continue # a copy that another scale shows
+        if not facts.get("rows") or facts["scale"] != scale:
+            continue # a copy that another scale shows
         print(f"Not trained at scale {shown_at} (epochs: 0). Shown: scale {scale}" + "".join(f", {words.format(facts[k])}" for k, words in (("commit", "commit {}"), ("date", "{}"), ("minutes", "{} minutes"), ("machine", "on {}")) if k in facts))
         return pd.DataFrame(facts.pop("rows")), facts
     raise UserError(f"no scale has a result for {name!r} in {results}: give it epochs in params.yaml, e.g. `dvc exp run -S scale=small {name}`")

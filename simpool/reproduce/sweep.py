@@ -88,14 +88,16 @@ def train_variant(
     row = dict(name=variant.name, seed=seed, parameters=sum(p.numel() for p in model.parameters()))
     model, _ = train_supervised(model, train, config, device, seed, num_workers=num_workers, desc=desc or f"{variant.name}, seed {seed}")
     for split in ("test", "novel"):
-        if split == "novel" and not (Path(data)/"novel.npz").exists(): continue # real data sets have no novel objects
+        if split == "novel" and not (Path(data)/"novel.npz").exists():
+            continue # real data sets have no novel objects
         row[split] = round(score(model, read_split(data, split), size, device, num_workers), 2)
     scenes = Path(data)/"test.npz"
     attends = has_attention(model.pool) or getattr(model.pool, "takes_prefix", False)
     if scenes.exists() and attends:
         maps = each_batch(lambda x: model.attention(x).mean(1), read_split(data, "test"), size, device=device, num_workers=num_workers, desc="attention")
         row["mass"] = round(float(attention_mass(maps, center_masks(load_scenes(scenes)["mask"], size)).mean()), 4)
-    if show: row["maps"], row["kind"] = maps_of(model, sample_images(data, size, show).to(device))
+    if show:
+        row["maps"], row["kind"] = maps_of(model, sample_images(data, size, show).to(device))
     return row
 
 def fingerprint(
@@ -107,7 +109,8 @@ def fingerprint(
     return path and f"{path.stat().st_size}-{path.stat().st_mtime_ns}"
 
 @lru_cache(maxsize=4)
-def _open(data, split, fingerprint): return open_split(data, split)
+def _open(data, split, fingerprint):
+    return open_split(data, split)
 
 def read_split(
     data:str|Path, # folder of the data stage
@@ -141,10 +144,12 @@ def maps_of(
 )->tuple[list, str]: # (B, h, w) numbers, and "attention" or "saliency"
     "Where the pooling of a trained network looks"
     x = normalize(images)
-    if getattr(model.pool, "takes_prefix", False): maps, kind = model.attention(x).mean(1), "attention"
+    if getattr(model.pool, "takes_prefix", False):
+        maps, kind = model.attention(x).mean(1), "attention"
     else:
         features, grid = model.features(x)
-        with torch.inference_mode(False): maps, kind = attention_or_saliency(model.pool, features.clone())
+        with torch.inference_mode(False):
+            maps, kind = attention_or_saliency(model.pool, features.clone())
         maps = maps.unflatten(-1, grid) if maps.ndim == 2 else maps
     return np.round(maps.float().cpu().numpy(), 5).tolist(), kind
 
@@ -155,7 +160,8 @@ def pick(
 )->list[Variant]: # those
     "Some of the networks of a table"
     unknown = set(only or ()) - {v.name for v in variants}
-    if unknown: raise UserError(f"only: no network is called {sorted(unknown)[0]!r}: choose from {', '.join(v.name for v in variants)}")
+    if unknown:
+        raise UserError(f"only: no network is called {sorted(unknown)[0]!r}: choose from {', '.join(v.name for v in variants)}")
     return [v for v in variants if only is None or v.name in only]
 
 def run_sweep(
@@ -170,24 +176,31 @@ def run_sweep(
 )->list[dict]: # rows of `train_variant`, in the order of variants and seeds
     "Train every variant with every seed"
     names = [v.name for v in variants]
-    if len(set(names)) < len(names): raise UserError(f"variants of a sweep need different names, {max(set(names), key=names.count)!r} is there twice")
+    if len(set(names)) < len(names):
+        raise UserError(f"variants of a sweep need different names, {max(set(names), key=names.count)!r} is there twice")
     jobs, done = [(v, s) for v in variants for s in seeds], {}
     shared = dict(config=asdict(config), options={k: str(o) for k, o in options.items()}, data=[fingerprint(data, s) for s in ("train", "test", "novel")], code=os.environ.get("SIMPOOL_RUN_KEY"))
-    def path(v, s): return Path(run_dir)/f"{config_key(shared | asdict(v) | dict(pool=pool_key(v.pool), seed=s))}.json"
+    def path(v, s):
+        return Path(run_dir)/f"{config_key(shared | asdict(v) | dict(pool=pool_key(v.pool), seed=s))}.json"
     for job in jobs:
-        if run_dir and path(*job).exists(): done[job[0].name, job[1]] = json.loads(path(*job).read_text())
+        if run_dir and path(*job).exists():
+            done[job[0].name, job[1]] = json.loads(path(*job).read_text())
     missing = [job for job in jobs if (job[0].name, job[1]) not in done]
-    if workers is None: workers = 0 if torch.device(device).type != "cpu" else joblib.cpu_count()
+    if workers is None:
+        workers = 0 if torch.device(device).type != "cpu" else joblib.cpu_count()
     options["device"] = str(device)
     bar = progress(None, "sweep", total=len(jobs), initial=len(done))
     def trained():
-        if workers < 2 or len(missing) < 2: return (_train(v, s, data, config, options, min(workers, 1)) for v, s in missing)
+        if workers < 2 or len(missing) < 2:
+            return (_train(v, s, data, config, options, min(workers, 1)) for v, s in missing)
         return joblib.Parallel(min(workers, len(missing)), return_as="generator_unordered")(joblib.delayed(_train)(portable(v), s, data, config, options, 1) for v, s in missing)
     for row in trained():
         v = variants[names.index(row["name"])]
-        if run_dir: write_json(row, path(v, row["seed"]))
+        if run_dir:
+            write_json(row, path(v, row["seed"]))
         done[row["name"], row["seed"]] = row
-        bar.set_postfix_str(f"{row['name']}: {row['test']:.1f}"); bar.update()
+        bar.set_postfix_str(f"{row['name']}: {row['test']:.1f}")
+        bar.update()
     bar.close()
     return [done[v.name, s] | v.facts for v, s in jobs]
 
@@ -202,7 +215,8 @@ def pool_key(
     pool, # of a variant
 )->list: # what tells one pooling from another
     "Name of a pooling, or of the function that makes it with its arguments"
-    if isinstance(pool, partial): return [*pool_key(pool.func), *map(str, pool.args), *map(str, sorted(pool.keywords.items()))]
+    if isinstance(pool, partial):
+        return [*pool_key(pool.func), *map(str, pool.args), *map(str, sorted(pool.keywords.items()))]
     return [pool] if isinstance(pool, str) else [pool.__module__, pool.__qualname__]
 
 def _train(variant, seed, data, config, options, threads):
@@ -211,11 +225,13 @@ def _train(variant, seed, data, config, options, threads):
     if threads:
         torch.set_num_threads(threads)
         os.environ["TQDM_DISABLE"] = "1"
-    try: return train_variant(variant, seed, data, config, **options)
+    try:
+        return train_variant(variant, seed, data, config, **options)
     finally:
         torch.set_num_threads(before[0])
         os.environ.pop("TQDM_DISABLE", None)
-        if before[1] is not None: os.environ["TQDM_DISABLE"] = before[1]
+        if before[1] is not None:
+            os.environ["TQDM_DISABLE"] = before[1]
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #164a2964
 def summarize(
@@ -283,7 +299,9 @@ def show_bars(
     ax.set(xticks=range(len(table)), ylabel=ylabel, ylim=(max(0, low-6), None))
     ax.set_xticklabels(table.name, rotation=40, ha="right")
     for value, style, text in ((chance, ":", "chance"), (table.set_index("name").test.get(reference), "--", reference)):
-        if value is not None and value >= ax.get_ylim()[0]: ax.axhline(value, color="k", lw=.8, ls=style); ax.annotate(text, (len(table)-.5, value), fontsize=7, va="bottom", ha="right")
+        if value is not None and value >= ax.get_ylim()[0]:
+            ax.axhline(value, color="k", lw=.8, ls=style)
+            ax.annotate(text, (len(table)-.5, value), fontsize=7, va="bottom", ha="right")
     fig.legend(fontsize=7, ncol=len(groups), loc="outside upper center", frameon=False)
     plt.close(fig)
     return fig
