@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['UserError', 'project_root', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'progress',
-           'atomic_path', 'write_json', 'git_commit', 'machine', 'provenance']
+           'atomic_path', 'write_json', 'format_cell', 'format_rows', 'git_commit', 'processor', 'matrix_units',
+           'machine', 'machine_slug', 'provenance']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
 import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +28,13 @@ from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #e8e51a66
 class UserError(ValueError):
-    "Input that cannot be used: one sentence that names the culprit and the remedy"
+    "Input that cannot be used: what is wrong, and what to do about it"
+    def __init__(
+        self,
+        what:str, # what is wrong, naming the file, name or value
+        remedy:str="", # what to do about it
+    ):
+        super().__init__(f"{what}: {remedy}" if remedy else what)
 
 # %% ../nbs/00_core.ipynb #fb3bc6f3
 def project_root(
@@ -117,6 +125,29 @@ def write_json(
         tmp.write_text(json.dumps(obj, indent=1, ensure_ascii=False) + "\n")
     return Path(path)
 
+# %% ../nbs/00_core.ipynb #49deb951
+def format_cell(
+    value, # a number, a string or None
+    digits:int=3, # decimals of a float
+)->str: # as a table prints it
+    "One value as text: a dash for nothing, a fixed number of decimals for a float"
+    if value is None or value != value:
+        return "-"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+def format_rows(
+    rows:list[dict], # the same keys in each; the first row sets their order
+    markdown:bool=False, # a Markdown table instead of aligned columns
+    digits:int=3, # decimals of a float
+)->str: # lines
+    "Rows of results as text"
+    lines = [list(rows[0]), *([format_cell(v, digits) for v in row.values()] for row in rows)]
+    if markdown:
+        lines.insert(1, ["---"]*len(lines[0]))
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(v.ljust(w) for v, w in zip(line, widths)).rstrip() for line in lines)
+
 # %% ../nbs/00_core.ipynb #0d2e6555
 def git_commit(
     folder:str|Path=None, # root of a checkout; None: that of this package, wherever the command was started
@@ -129,12 +160,38 @@ def git_commit(
         return f"version {version('simpool')}" # somebody else's repository may lie around it
     return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments") else "")
 
-def machine()->str: # e.g. "x86_64, 2 cores, CPU bf16"
-    "What ran it, without naming anybody's host"
-    device = pick_device()
-    what = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores"
-    return f"{platform.machine()} {what}{', bf16' if bf16_pays(device) else ''}"
+# %% ../nbs/00_core.ipynb #c9163275
+def processor()->str: # e.g. "AMD EPYC", "Apple M2"; the instruction set where the system names nothing else
+    "Name of the CPU, as the operating system has it"
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.exists() else [platform.processor()]
+    return names[0].split("@")[0].strip() if names and names[0] else platform.machine()
 
+def matrix_units(
+    device:torch.device, # where the work runs
+)->str: # "AMX", "AVX-512 BF16", "bf16" of a GPU, or "no bf16"
+    "What multiplies bfloat16 matrices there"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "AVX-512 BF16"
+    return "bf16" if bf16_pays(device) else "no bf16"
+
+def machine(
+    device:torch.device=None, # where the work runs; None: as `pick_device` chooses
+)->str: # e.g. "AMD EPYC, 2 cores, AVX-512 BF16"
+    "What ran it, without naming a host or a user"
+    device = pick_device() if device is None else device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {os.cpu_count()} cores"
+    return f"{name}, {matrix_units(device)}"
+
+def machine_slug(
+    machine:str, # from `machine`
+)->str: # e.g. "amd-epyc-avx-512-bf16"
+    "Name of the folder for results that hold on one kind of machine"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r", \d+ cores", "", machine.lower())).strip("-")
+
+# %% ../nbs/00_core.ipynb #6a0bc506
 def provenance(
     started:float, # time.time() at the start
     **facts, # parameters and seed, written along

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from .core import UserError
-from .simpool import check_finite, to_tokens
+from .simpool import Pool, check_finite, to_tokens
 
 # %% ../nbs/12_framework.ipynb #b2ceb95a
 class Component(nn.Module):
     "A map of the framework, with the symbol that Table 1 prints for it"
-    symbol = ""
+    symbol = "" # LaTeX, as in Table 1
+    k = 1 # of a first query: how many vectors
     reads_x = True # a first query: whether it is made of the features
     reads_query = True # a value: whether it looks at the query; if not, it is made once for all iterations
 
@@ -243,7 +244,7 @@ def split_heads(
     "g_m: the channels in m parts, one a head"
     return x.unflatten(-1, (nh, -1)).transpose(1, 2)
 
-class Pooling(nn.Module):
+class Pooling(Pool):
     "Algorithm 1: features in, k pooled vectors out"
     def __init__(
         self,
@@ -254,13 +255,15 @@ class Pooling(nn.Module):
         num_heads:int=1, # m
         query_in_keys:bool=False, # transformers: the query is also among the keys (Table 1 leaves that out)
         reduce:str="max", # k > 1 vectors to one: "max" (of the logits, where there is a classifier), or "project"
+        wants_map:bool=False, # it looks at neighbors: the tokens of a transformer are passed as a map
     ):
         super().__init__()
         if reduce not in ("max", "project"):
             raise UserError(f"reduce {reduce!r} does not exist: choose max or project")
         if dim % num_heads:
             raise UserError(f"dim {dim} is not divisible into num_heads {num_heads}: choose a divisor of {dim}")
-        self.dim, self.num_heads, self.query_in_keys, k = dim, num_heads, query_in_keys, getattr(init, "k", 1)
+        self.dim, self.num_heads, self.query_in_keys, self.wants_map = dim, num_heads, query_in_keys, wants_map
+        k = 1 if init is None else init.k
         self.maps, self.init = nn.ModuleList(maps if isinstance(maps, list) else [maps]), init
         self.iterations = iterations or len(self.maps)
         self.project = nn.Linear(k*dim, dim, bias=False) if k > 1 and reduce == "project" else None
@@ -328,7 +331,7 @@ class Pooling(nn.Module):
         if not return_attn:
             return z
         if not self.has_attention:
-            raise UserError("this pooling has no attention: simpool.pools.influence shows which positions it depends on")
+            raise UserError("this pooling has no attention: simpool.maps.input_saliency shows which positions it depends on")
         a = a[..., -x.shape[1]:].flatten(1, 2) # without the query itself
         total = a.sum(-1, keepdim=True) # a query may own nothing: then it looks nowhere in particular
         return z, torch.where(total > 0, a/total.clamp(min=1e-30), 1/x.shape[1]).to(x.dtype).unflatten(-1, grid)
@@ -366,7 +369,7 @@ def symbols(
     "The row of Table 1 that an instance is"
     m = pooling.maps[0]
     part = {name: pooling.init if name == "init" else getattr(m, name) for name in COLUMNS.values()}
-    return {column: getattr(part[name], "symbol", "") for column, name in COLUMNS.items()}
+    return {column: part[name].symbol if part[name] is not None else "" for column, name in COLUMNS.items()}
 
 # %% ../nbs/12_framework.ipynb #4644fedd
 def show_flow(

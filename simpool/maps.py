@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .attention import entropy
 from .core import UserError
 from .data.transforms import normalize
-from .pools import has_attention
+
 
 # %% ../nbs/65_maps.ipynb #06c363e5
 def to_batch(
@@ -120,10 +120,10 @@ def attention_or_saliency(
     x:Tensor, # map (B, D, H, W)
 )->tuple[Tensor, str]: # (B, H, W), sums to one; "attention" or "saliency"
     "The attention, averaged over heads, or the influence where there is none; of several queries the most concentrated one, for together they cover everything"
-    if not has_attention(pool):
+    if not pool.has_attention:
         return input_saliency(pool, x), "saliency"
     attn = pool(x, return_attn=True)[1].detach()
-    if getattr(pool, "num_vectors", 1) == 1:
+    if pool.num_vectors == 1:
         return attn.mean(1), "attention"
     return attn[torch.arange(len(x)), entropy(attn.flatten(2)).argmin(1)], "attention"
 

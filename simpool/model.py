@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import attend
 from .backbones import TOYS, VITS, build_body, set_positions, take_norm
 from .core import UserError
-from .pools import create_pool, has_attention
+from .pools import as_pool, create_pool
 
 # %% ../nbs/31_model.ipynb #6aa0bbe3
 def can_pack(
@@ -113,7 +113,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         in_chans:int=3, # channels of the images
     ):
         super().__init__()
-        self.body, self.pool, self.norm = body, pool, norm or nn.Identity()
+        self.body, self.pool, self.norm = body, as_pool(pool), norm or nn.Identity()
         self.norm_first, self.in_chans = norm_first, in_chans
         self.packing = False
         self.config:dict|None = None # arguments of `create_model`, where they can be written down
@@ -177,11 +177,11 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
             grid = tuple(x.shape[2:])
         else:
             grid = self.grid(images)
-            if not getattr(self.pool, "takes_prefix", False):
+            if not self.pool.takes_prefix:
                 x = x[:, x.shape[1]-grid[0]*grid[1]:]
             if self.norm_first:
                 x = self.norm(x)
-            if getattr(self.pool, "wants_map", False):
+            if self.pool.wants_map:
                 x = x.mT.unflatten(-1, grid)
         return x, grid
 
@@ -219,7 +219,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         x:Tensor, # from `features`
     )->Tensor: # (B, D), or logits (B, num_classes)
         "The pooled vector, classified where there is a classifier: of several pooled vectors the largest of each class (paper, Section 4.1)"
-        if not self.num_classes or getattr(self.pool, "num_vectors", 1) == 1:
+        if not self.num_classes or self.pool.num_vectors == 1:
             return self.head(self.pooled(x))
         z = self.pool.vectors(x) # (B, k, D)
         return self.head(z if self.norm_first else self.norm(z)).amax(1)
@@ -229,10 +229,10 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         images:Tensor, # (B, C, H, W)
     )->Tensor: # (B, nh, h, w), each map sums to one
         "Attention of the pooling over the patches"
-        if getattr(self.pool, "takes_prefix", False):
+        if self.pool.takes_prefix:
             return self.cls_attention(images)
-        if not has_attention(self.pool):
-            raise UserError("this model's pooling has no attention: simpool.pools.influence shows which positions it depends on")
+        if not self.pool.has_attention:
+            raise UserError("this model's pooling has no attention: simpool.maps.input_saliency shows which positions it depends on")
         x, grid = self.features(images)
         return self.pool(x, return_attn=True)[1].flatten(2).unflatten(-1, grid)
 

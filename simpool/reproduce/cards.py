@@ -61,7 +61,7 @@ def load_for_card(
 ): # network, report
     "A network with the gamma of its card, where its file has none"
     model, report = load_checkpoint(source, **kwargs)
-    if card is None or not hasattr(model.pool, "gamma") or model.pool.gamma == card.gamma:
+    if card is None or model.pool.value_min is None or model.pool.gamma == card.gamma:
         return model, report
     if not report.assumed:
         raise UserError(f"the card is of gamma {card.gamma}, the network has {model.pool.gamma}: another card, or gamma={card.gamma}")
@@ -74,7 +74,7 @@ def ways(
 )->dict[str, tuple[str|None, int]]: # name -> (value_min, batch size)
     "How often a network must be evaluated to know what its batch does to it"
     pool = model.pool
-    if getattr(pool, "gamma", None) is None or not hasattr(pool, "value_min"):
+    if pool.gamma is None or pool.value_min is None:
         return {"any batch": (None, batch_size)} # nothing in it looks at the batch
     few = max(1, batch_size//4)
     found = {f"batch minimum, {batch_size}": ("batch", batch_size), f"batch minimum, {few}": ("batch", few), "own minimum": ("sample", batch_size)}
@@ -91,7 +91,7 @@ def verify(
     **options, # device, precision, num_workers: see `each_batch`
 )->list[dict]: # rows: minimum, k, top1, top5, and where there is a card card_top1, card_top5, diff_top1, diff_top5
     "k-NN of a network beside its card"
-    device, rows, kept = options.get("device", "cpu"), [], getattr(model.pool, "value_min", None)
+    device, rows, kept = options.get("device", "cpu"), [], model.pool.value_min
     for name, (value_min, n) in ways(model, batch_size).items():
         if value_min is not None:
             model.pool.value_min = value_min

@@ -32,7 +32,7 @@ from ..data.transforms import center_view, normalize, stack_images
 from ..evaluation.features import each_batch
 from ..evaluation.localization import attention_mass
 from ..maps import attention_or_saliency
-from ..pools import GROUPS, has_attention, list_pools, pool_entry
+from ..pools import GROUPS, list_pools, pool_entry
 from ..data.scenes import load_scenes
 from ..supervised import SupervisedConfig, train_supervised
 
@@ -92,7 +92,7 @@ def train_variant(
             continue # real data sets have no novel objects
         row[split] = round(score(model, read_split(data, split), size, device, num_workers), 2)
     scenes = Path(data)/"test.npz"
-    attends = has_attention(model.pool) or getattr(model.pool, "takes_prefix", False)
+    attends = model.pool.has_attention or model.pool.takes_prefix
     if scenes.exists() and attends:
         maps = each_batch(lambda x: model.attention(x).mean(1), read_split(data, "test"), size, device=device, num_workers=num_workers, desc="attention")
         row["mass"] = round(float(attention_mass(maps, center_masks(load_scenes(scenes)["mask"], size)).mean()), 4)
@@ -144,7 +144,7 @@ def maps_of(
 )->tuple[list, str]: # (B, h, w) numbers, and "attention" or "saliency"
     "Where the pooling of a trained network looks"
     x = normalize(images)
-    if getattr(model.pool, "takes_prefix", False):
+    if model.pool.takes_prefix:
         maps, kind = model.attention(x).mean(1), "attention"
     else:
         features, grid = model.features(x)
