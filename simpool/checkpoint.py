@@ -23,7 +23,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .convert import ASSUMED, describe, fetch, find_backbone, find_recipe, find_size, read_file, readable, rename, unwrap
+from simpool.convert import (
+    ASSUMED,
+    describe,
+    fetch,
+    find_backbone,
+    find_recipe,
+    find_size,
+    read_file,
+    readable,
+    rename,
+    unwrap,
+)
 from .core import UserError, atomic_path
 from .model import PooledModel, create_model
 

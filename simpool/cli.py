@@ -21,15 +21,15 @@ import numpy as np
 import torch
 
 from .backbones import TOYS
-from .model import baseline_pool, create_model
-from .reproduce.bench import PARTS, SIZES, as_lines, bench, missing_peers
 from .checkpoint import save_model
 from .core import UserError, pick_device, provenance, seed_everything, write_json
 from .data.images import first_of_each_class, open_images, open_split
-from .maps import show_attention
 from .data.multicrop import MultiCrop
+from .maps import show_attention
+from .model import baseline_pool, create_model
 from .pools import list_pools
 from .pretrain import COMPILE_MODES, BAMConfig, DINOConfig, pretrain
+from .reproduce.bench import PARTS, SIZES, as_lines, bench, missing_peers
 from .reproduce.cards import CARDS, as_text, find_card, load_for_card, verify
 
 # %% ../nbs/80_cli.ipynb #8eeb8a89

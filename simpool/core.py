@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -198,4 +198,4 @@ def provenance(
 )->dict: # for the results file
     "Where a number comes from: commit, machine, versions, minutes, parameters"
     return dict(commit=git_commit(), machine=machine(), torch=torch.__version__, minutes=round((time.time()-started)/60, 2),
-                date=datetime.now(timezone.utc).strftime("%Y-%m-%d"), **facts)
+                date=datetime.now(UTC).strftime("%Y-%m-%d"), **facts)

@@ -21,7 +21,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import UserError
-from .framework import COLUMNS, AboveMinimum, Average, Cosine, Dot, Learnable, Linear, LogMeanExp, Iteration, NegativeSquaredDistance, Ones, Component, Pooling, PowerMean, Identity, SlotSoftmax, Softmax, simpool_instance, symbols
+from simpool.framework import (
+    COLUMNS,
+    AboveMinimum,
+    Average,
+    Component,
+    Cosine,
+    Dot,
+    Identity,
+    Iteration,
+    Learnable,
+    Linear,
+    LogMeanExp,
+    NegativeSquaredDistance,
+    Ones,
+    Pooling,
+    PowerMean,
+    SlotSoftmax,
+    Softmax,
+    simpool_instance,
+    symbols,
+)
 from .simpool import Pool, SimPool, to_tokens
 
 # %% ../nbs/13_pools.ipynb #4cb9fb33

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .core import UserError, autocast
-from .data.transforms import normalize, stack_images
-from .data.transforms import color_ops, jitter_uint8, random_crop
+from .data.transforms import color_ops, jitter_uint8, normalize, random_crop, stack_images
+from .loop import DeterministicBatches, fit, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .schedule import cosine_schedule
-from .loop import DeterministicBatches, fit, set_memory_format
 
 # %% ../nbs/45_supervised.ipynb #fcc04f40
 @dataclass

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from .transforms import MEAN, STD, color_ops, normalize, augment_colors_uint8, random_crop, stack_images
+from .transforms import MEAN, STD, augment_colors_uint8, color_ops, normalize, random_crop, stack_images
 
 # %% ../../nbs/23_data.multicrop.ipynb #52898fad
 @dataclass

@@ -166,7 +166,12 @@ def color_ops(
     p_gray:float=.2, # share that loses all colour
 )->nn.Sequential: # (B, C, size, size) in 0..1 -> the same
     "The colours of a batch of views, on any device: jitter, gray, blur, solarise"
-    from kornia.augmentation import ColorJitter, RandomGaussianBlur, RandomGrayscale, RandomSolarize # three seconds; nobody needs it on a CPU
+    from kornia.augmentation import (  # three seconds; nobody needs it on a CPU
+        ColorJitter,
+        RandomGaussianBlur,
+        RandomGrayscale,
+        RandomSolarize,
+    )
     sigma = tuple(max(s*size/224, 1e-3) for s in blur) # kornia has no blur of 0 pixels; of a thousandth it is none
     radius = math.ceil(3*sigma[1])
     ops = [ColorJitter(*jitter, p=p_jitter), RandomGrayscale(p=p_gray)] if rgb else []

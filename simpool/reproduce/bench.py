@@ -31,16 +31,16 @@ from timm.layers.other_pool import SimPool1d, SimPool2d
 from torch import Tensor, nn
 from torchvision import transforms
 
-from ..model import baseline_pool, create_model
 from ..core import UserError, progress
+from ..data.multicrop import MultiCrop
+from ..data.scenes import load_stamps, make_scenes
 from ..data.transforms import MEAN, STD, normalize
 from ..dino import DINOLoss, ema_update
 from ..evaluation.knn import neighbors, vote
-from ..data.multicrop import MultiCrop
+from ..model import baseline_pool, create_model
 from ..optim import create_optimizer, param_groups, set_rates
-from ..data.scenes import load_stamps, make_scenes
-from ..simpool import SimPool
 from ..pretrain import DINOConfig, DINOTask
+from ..simpool import SimPool
 
 # %% ../../nbs/76_reproduce.bench.ipynb #5cd546f9
 def keep_memory()->bool: # whether the C library could be told (glibc can)

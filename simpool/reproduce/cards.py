@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..checkpoint import load_checkpoint
 from ..core import UserError
 from ..evaluation.features import extract
 from ..evaluation.knn import knn_classify
-from ..checkpoint import load_checkpoint
 
 # %% ../../nbs/75_reproduce.cards.ipynb #6bf5d5e3
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..model import baseline_pool, create_model
 from ..core import progress
 from ..framework import simpool_instance
+from ..model import baseline_pool, create_model
 from ..simpool import SimPool
 
 # %% ../../nbs/74_reproduce.cost.ipynb #0dfe2b0b

@@ -24,16 +24,16 @@ from PIL import Image
 from scipy.special import stdtrit
 from torch.utils.data import Dataset
 
-from ..model import create_model
 from ..checkpoint import config_key
 from ..core import UserError, progress, provenance, seed_everything, write_json
 from ..data.images import first_of_each_class, open_split
+from ..data.scenes import load_scenes
 from ..data.transforms import center_view, normalize, stack_images
 from ..evaluation.features import each_batch
 from ..evaluation.localization import attention_mass
 from ..maps import attention_or_saliency
+from ..model import create_model
 from ..pools import GROUPS, list_pools, pool_entry
-from ..data.scenes import load_scenes
 from ..supervised import SupervisedConfig, train_supervised
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #a5f66355
