@@ -111,10 +111,52 @@ def test_prose_does_not_change_the_key_and_code_does():
 
 
 def test_key_follows_imports():
-    assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= set(run_nb.modules("from simpool.train import fit", {}))
-    assert {"simpool.maps", "simpool.kernels"} <= set(run_nb.modules("from simpool import SimPool", {}))
-    assert "simpool.kernels" in run_nb.modules("from . import kernels", {})
-    assert "simpool.knn" not in run_nb.modules("from simpool.train import fit", {})
+    assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= set(run_nb.modules("from simpool.train import fit"))
+    assert {"simpool", "simpool.maps", "simpool.kernels"} <= set(run_nb.modules("from simpool import SimPool"))
+    assert "simpool.kernels" in run_nb.modules("from . import kernels", "simpool")
+    assert "simpool.sweep" not in run_nb.modules("from simpool.train import fit")
+
+
+PACKAGE = {
+    "simpool/__init__.py": "from . import fused\ndef __getattr__(name): ...\nif True: from . import kernels",
+    "simpool/core.py": "",
+    "simpool/fused.py": "",
+    "simpool/kernels.py": "",
+    "simpool/data/__init__.py": "from ..core import z",
+    "simpool/data/scenes.py": "from ..core import z",
+    "simpool/data/images.py": "from .scenes import y\nfrom ..evaluation import knn",
+    "simpool/evaluation/__init__.py": "",
+    "simpool/evaluation/knn.py": "",
+    "simpool/evaluation/probe.py": "from ..data.scenes import y",
+}
+
+
+@pytest.mark.parametrize("source, package, found", [
+    ("from simpool.data.scenes import y", "", "data data.scenes core"),
+    ("from .scenes import y", "simpool.data", "data data.scenes core"),
+    ("from ..evaluation.probe import p", "simpool.data", "evaluation evaluation.probe data data.scenes core"),
+    ("from simpool.data.images import x", "", "data data.images data.scenes core evaluation evaluation.knn"),
+    ("from simpool.data import scenes", "", "data data.scenes core"),
+    ("from simpool.evaluation import knn_classify", "", "evaluation evaluation.knn evaluation.probe data data.scenes core"),
+    ("import simpool.kernels", "", "kernels"),
+    ("import numpy, os.path", "", None),
+])
+def test_key_follows_subpackages(tmp_path, monkeypatch, source, package, found):
+    "Relative imports start at the importing package; what the top package imports outright always counts"
+    for name, text in PACKAGE.items():
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/name).write_text(text)
+    monkeypatch.setattr(run_nb, "ROOT", tmp_path)
+    expected = {"simpool." + n for n in found.split()} | {"simpool.fused"} if found else set()
+    assert set(run_nb.modules(source, package)) == expected
+
+
+@pytest.mark.parametrize("source", ["import simpool", "from simpool import create_model", "from simpool import *"])
+def test_names_of_the_top_package_count_all_of_it(tmp_path, monkeypatch, source):
+    "They may be imported on first use (PEP 562), where no import statement shows it"
+    test_key_follows_subpackages(tmp_path, monkeypatch, "import os", "", None)
+    names = [n.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for n in PACKAGE]
+    assert set(run_nb.modules(source)) == set(names)
 
 
 def test_on_a_card_the_kernels_count(monkeypatch):
@@ -124,7 +166,7 @@ def test_on_a_card_the_kernels_count(monkeypatch):
         assert ("simpool.kernels" in run_nb.used_modules(code)) == card
     def key(): return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), [], [])
     before = key()
-    monkeypatch.setattr(run_nb, "used_modules", lambda code: run_nb.modules(code, {}) | {"simpool.kernels": "x = 1"})
+    monkeypatch.setattr(run_nb, "used_modules", lambda code: run_nb.modules(code) | {"simpool.kernels": "x = 1"})
     assert key() != before
 
 

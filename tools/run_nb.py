@@ -100,20 +100,58 @@ def meaning(source):
     return ast.dump(tree)
 
 
-def modules(source, seen):
-    "simpool modules that a source imports, with those they import"
+def module_file(name):
+    "The file of a module or package of this repository; None where there is none"
+    path = ROOT.joinpath(*name.split("."))
+    return next((f for f in (path/"__init__.py", path.with_suffix(".py")) if f.exists()), None)
+
+
+def imports(source, package):
+    "(module, names taken from it) of each import statement; a relative one starts at `package`"
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom):
-            name = ".".join(["simpool"]*bool(node.level) + [node.module]*bool(node.module)) # the export makes imports relative
-            names = [name] + [f"simpool.{a.name}" for a in node.names if name == "simpool"]
-        elif isinstance(node, ast.Import): names = [a.name for a in node.names]
-        else: continue
-        for name in names:
-            if name == "simpool": name = "simpool.__init__"
-            path = ROOT/f"{name.replace('.', '/')}.py"
-            if name.startswith("simpool.") and name not in seen and path.exists():
-                seen[name] = path.read_text()
-                modules(seen[name], seen)
+        if isinstance(node, ast.Import):
+            yield from ((a.name, []) for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            start = parts[:len(parts) + 1 - node.level] if node.level else []
+            yield ".".join([*start, *filter(None, [node.module])]), [a.name for a in node.names]
+
+
+def counted(name, taken):
+    """The modules that one import statement stands for.
+
+    Submodules that are named stand for themselves. Any other name of a package may come from any of its modules,
+    perhaps only on first use, so then the whole package counts.
+    """
+    path = module_file(name)
+    if path is None: return []
+    parts = name.split(".")
+    parents = [".".join(parts[:i]) for i in range(2, len(parts))]
+    if path.name != "__init__.py": return [*parents, name]
+    named = [f"{name}.{n}" for n in taken]
+    if named and all(map(module_file, named)): return [*parents, *[name]*(name != "simpool"), *named]
+    below = [p.relative_to(ROOT).with_suffix("").parts for p in sorted(path.parent.rglob("*.py"))]
+    return [*parents, *(".".join(p[:-1] if p[-1] == "__init__" else p) for p in below)]
+
+
+def always_imported():
+    "Import statements that run whichever module of simpool is asked for: those that `simpool/__init__` makes outright"
+    body = ast.parse(module_file("simpool").read_text()).body
+    return "\n".join(ast.unparse(node) for node in body if isinstance(node, (ast.Import, ast.ImportFrom)))
+
+
+def modules(source, package=""):
+    "Modules of simpool that a source imports, and those that they import: name -> source"
+    seen, waiting = {}, [(source, package)]
+    while waiting:
+        for name, taken in imports(*waiting.pop()):
+            if name.split(".")[0] != "simpool": continue
+            if not seen: waiting.append((always_imported(), "simpool"))
+            for part in counted(name, taken):
+                if part in seen: continue
+                path = module_file(part)
+                seen[part] = path.read_text()
+                waiting.append((seen[part], part if path.name == "__init__.py" else part.rpartition(".")[0]))
     return seen
 
 
@@ -132,7 +170,7 @@ def has_card():
 
 def used_modules(code):
     "What a notebook computes with; the kernels of a card are named by no notebook"
-    return modules(code + ("\nimport simpool.kernels" if has_card() else ""), {})
+    return modules(code + ("\nimport simpool.kernels" if has_card() else ""))
 
 
 def run_key(nb, runs, inputs):
