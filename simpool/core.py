@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['UserError', 'project_root', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'progress',
-           'atomic_path', 'write_json', 'git_commit', 'machine', 'provenance']
+           'atomic_path', 'write_json', 'config_from', 'git_commit', 'machine', 'provenance']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
+import dataclasses
 import json
 import os
 import platform
@@ -108,6 +109,15 @@ def write_json(
     "Write JSON, whole or not at all"
     with atomic_path(path) as tmp: tmp.write_text(json.dumps(obj, indent=1, ensure_ascii=False) + "\n")
     return Path(path)
+
+# %% ../nbs/00_core.ipynb #9c27d3e1
+def config_from(
+    cls:type, # a dataclass
+    names:dict, # values by name, e.g. `globals()` of a notebook; names that the dataclass does not have are ignored
+    **more, # values that win over `names`
+): # an instance of the dataclass
+    "Build a dataclass from those names that it has fields for"
+    return cls(**{f.name: names[f.name] for f in dataclasses.fields(cls) if f.name in names} | more)
 
 # %% ../nbs/00_core.ipynb #0d2e6555
 def git_commit(

@@ -1,4 +1,4 @@
-"Take the outputs out of the experiment notebooks, so that running one in JupyterLab changes nothing that DVC or git sees."
+"Remove the outputs of the experiment notebooks: running one in JupyterLab then changes nothing that git sees."
 from pathlib import Path
 
 import nbformat
@@ -6,5 +6,6 @@ import nbformat
 for path in sorted((Path(__file__).resolve().parents[1]/"nbs"/"experiments").glob("*.ipynb")):
     nb = nbformat.read(path, 4)
     for cell in nb.cells:
-        if cell.cell_type == "code": cell.update(outputs=[], execution_count=None)
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
     nbformat.write(nb, path)
