@@ -9,7 +9,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test lab bench env lib readme verify lock help
+.PHONY: repro rerun test lab bench env lib readme lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,12 +27,12 @@ lab: env ## JupyterLab on the notebooks
 	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
 	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) nbs/index.ipynb
 
-bench: $(VENV)/.bench ## how fast, beside lightly, faiss, scikit-learn and timm; about 15 minutes on two quiet cores
+bench: $(VENV)/.bench ## speed beside lightly, faiss, scikit-learn and timm; needs an otherwise idle machine
 	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
 	$(BIN)/dvc repro --force bench/dvc.yaml
 
-verify: env ## run every stage again, even those that are up to date
-	SIMPOOL_RERUN=1 $(BIN)/dvc repro --force
+rerun: env ## run every stage again, even those that are up to date
+	$(BIN)/dvc repro --force
 
 lib: env ## notebooks -> package, and notebooks without volatile metadata
 	$(BIN)/nbdev-export

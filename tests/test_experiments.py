@@ -1,4 +1,4 @@
-"The experiments run end to end on a few scenes: data, both trainings, k-NN, attention, report; then from a class folder."
+"The experiments run end to end on a few scenes: data, trainings, evaluations, report; then from a class folder."
 import json
 import shutil
 from pathlib import Path
@@ -9,28 +9,33 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from simpool.scenes import load_scenes
+from simpool.reproduce.results import read_run, read_table, run_paths
+from simpool.data.scenes import load_scenes
 
 ROOT = Path(__file__).parents[1]
+POOLS = "baseline", "simpool"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    "A checkout in small, with its own data and results"
+    "A small checkout, with its own data and results"
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("tools", "nbs/experiments"): shutil.copytree(ROOT/name, folder/name)
-    for name in ("dvc.yaml", "params.yaml"): shutil.copy(ROOT/name, folder)
+    for name in ("tools", "nbs/experiments"):
+        shutil.copytree(ROOT/name, folder/name)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT/name, folder)
     (folder/"data").mkdir()
     (folder/"data"/"stamps").symlink_to(ROOT/"data"/"stamps")
     return folder
 
 
 def run(project, notebook, monkeypatch, **parameters):
-    "The code cells in order, in this process (a kernel for each notebook would take minutes), the parameters put where papermill puts them"
+    "Run the code cells in order in this process (a kernel per notebook takes minutes), parameters set as papermill does"
     monkeypatch.chdir(project)
     names = {"__name__": "__main__"}
     for cell in nbformat.read(project/"nbs"/"experiments"/f"{notebook}.ipynb", 4).cells:
-        if cell.cell_type != "code": continue
+        if cell.cell_type != "code":
+            continue
         exec(compile(cell.source, notebook, "exec"), names)
         if "parameters" in cell.metadata.get("tags", []):
             assert set(parameters) <= set(names)
@@ -38,85 +43,148 @@ def run(project, notebook, monkeypatch, **parameters):
     plt.close("all")
 
 
+SWEEPS = dict(
+    figure_3=dict(pools=["gap", "kmeans", "cait", "simpool"], show=2),
+    table_9=dict(only=["CLS, BASE", "SimPool, BASE-3"]),
+    table_10=dict(only=["SimPool", "k, max of logits 2", "GAP", "linear qk, LN kv", "linear none, LN none"]),
+    gamma=dict(gammas=[None, 2.0], backbones=["resnet_toy"]),
+)
+
+
 @pytest.fixture(scope="module")
-def tables(project):
-    "Data, then Figure 3, Tables 9 and 10 and the exponent with a few networks each: name -> notebook"
-    few, notebooks = dict(per_class=6, batch_size=32, workers=0, crop_size=32), dict(figure_3="22_figure_3", table_9="23_table_9", table_10="24_table_10", gamma="25_gamma")
+def results(project):
+    "Results of the data stage, then of each sweep with a few networks"
+    few = dict(per_class=6, batch_size=32, workers=0, crop_size=32)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run(project, "10_data", monkeypatch, n_train=200, n_test=60)
-        run(project, "22_figure_3", monkeypatch, **few, pools=["gap", "kmeans", "cait", "simpool"], show=2)
-        run(project, "23_table_9", monkeypatch, **few, only=["CLS, BASE", "SimPool, BASE-3"])
-        run(project, "24_table_10", monkeypatch, **few, only=["SimPool", "k, max of logits 2", "GAP", "linear qk, LN kv", "linear none, LN none"])
-        run(project, "25_gamma", monkeypatch, **few, gammas=[None, 2.0], backbones=["resnet_mini"])
-    return notebooks
+        run(project, "data", monkeypatch, n_train=200, n_test=60)
+        for notebook, parameters in SWEEPS.items():
+            run(project, notebook, monkeypatch, **few, **parameters)
+    return project/"results"/"scratch"
 
 
-def test_from_scenes_to_the_report(project, tables, monkeypatch):
-    for pool in ("baseline", "simpool"):
-        run(project, "20_supervised", monkeypatch, pool=pool, epochs=1)
-        run(project, "21_dino", monkeypatch, pool=pool, name="resnet", gamma=2.0, epochs=1, warmup_epochs=0, global_size=32)
-        run(project, "26_bam", monkeypatch, pool=pool, epochs=1, warmup_epochs=0, batch_size=32, global_size=32)
-        for training, name, other in (("supervised", "vit", "resnet"), ("dino", "resnet", "vit")): # let the two that were trained stand in for all four
-            for kind, end in (("models", "safetensors"), ("runs", "json")):
-                shutil.copy(project/f"results/scratch/{kind}/{training}-{name}-{pool}.{end}", project/f"results/scratch/{kind}/{training}-{other}-{pool}.{end}")
-    for notebook in ("30_knn", "31_attention", "33_model_card"): run(project, notebook, monkeypatch)
-    results = project/"results"/"scratch"
-    run(project, "32_table_8", monkeypatch)
-    run(project, "40_report", monkeypatch)
-    knn = pd.read_csv(results/"knn.csv")
-    assert set(knn.training) == {"supervised", "dino", "bam"}
-    assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"} and set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"} and knn.top1.between(0, 100).all()
-    maps = pd.read_csv(results/"attention.csv")
+def stand_in(results, run, other):
+    "Let one training stand in for another, so that fewer are needed"
+    theirs = run_paths(results, other)
+    for kind, path in run_paths(results, run).items():
+        theirs[kind].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, theirs[kind])
+
+
+def test_from_scenes_to_the_report(project, results, monkeypatch):
+    for pool in POOLS:
+        run(project, "train_supervised", monkeypatch, pool=pool, epochs=1)
+        run(project, "train_dino", monkeypatch, pool=pool, name="resnet", gamma=2.0, epochs=1, warmup_epochs=0, global_size=32)
+        run(project, "train_bam", monkeypatch, pool=pool, epochs=1, warmup_epochs=0, batch_size=32, global_size=32)
+        stand_in(results, f"supervised-vit-{pool}", f"supervised-resnet-{pool}")
+        stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}")
+    for notebook in ("knn", "attention", "model_card", "table_2", "table_8", "report"):
+        run(project, notebook, monkeypatch)
+    knn, _ = read_table(results/"knn")
+    assert set(knn.training) == {"supervised", "dino", "bam"} and knn.top1.between(0, 100).all()
+    assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"}
+    assert set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"}
+    maps, _ = read_table(results/"attention")
     assert {"uniform", "centre box"} < set(maps.network) and maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
-    card = pd.read_csv(results/"model_card.csv")
-    assert card.minimum.nunique() == 3 and card.top1.between(0, 100).all(), "SimPool with gamma: two batch sizes and each image by itself"
-    facts = json.loads((results/"runs"/"dino-resnet-simpool.json").read_text())
+    model_card, _ = read_table(results/"model_card")
+    assert model_card.minimum.nunique() == 3, "SimPool with gamma: two batch sizes and each image by itself"
+    assert model_card.top1.between(0, 100).all()
+    facts = read_run(results, "dino-resnet-simpool")
     assert facts["parameters"]["crops"]["global_size"] == 32 and facts["seed"] == 0 and "teacher_entropy" in facts["last"]
-    assert "baseline → SimPool" in (results/"report.md").read_text() and (results/"report.png").stat().st_size > 5000
-    page = (results/"framework.md").read_text()
-    assert all(f"## {t}" in page for t in ("Figure 3", "Table 8", "Table 9", "Table 10, left", "Table 10, right", "The exponent")) and "| SimPool |" in page
-    assert not (project/"runs").exists() or not list((project/"runs").rglob("*.pt")), "a finished run leaves no checkpoint"
+    assert not list((project/"runs").rglob("*.pt")), "a finished run leaves no checkpoint"
+    check_table_2(results, knn)
+    check_pages(results/"report")
+    for path in results.glob("**/metrics.json"):
+        assert all(isinstance(v, (int, float)) for v in json.loads(path.read_text()).values()), path
 
 
-def test_tables_of_many_networks(project, tables, monkeypatch):
-    "Each measures what it names; a scale without epochs shows what another has trained"
-    results = project/"results"/"scratch"
-    read = {n: pd.read_csv(results/f"{n}.csv") for n in tables}
-    assert read["figure_3"].name.tolist() == ["GAP", "k-means", "CaiT", "SimPool"] and (results/"gallery.png").stat().st_size > 5000
+def check_table_2(results, knn):
+    "It has the classifier's accuracy, the k-NN of the k-NN table, and the paper's numbers"
+    table, _ = read_table(results/"table_2")
+    assert len(table) == 8 and table.top1.between(0, 100).all() and (table.interval >= 0).all()
+    row = table[(table.network == "vit") & (table.pool == "simpool") & (table.split == "test")].iloc[0]
+    same = knn[(knn.training == "supervised") & (knn.backbone == "vit") & (knn.pool == "simpool") & (knn.k == 10)]
+    same = same[(same.weights == "trained") & (same.split == "test")]
+    assert row.knn == pytest.approx(same.top1.item(), abs=.01) and row.paper == 74.3
+    metrics = json.loads((results/"table_2"/"metrics.json").read_text())
+    baseline = metrics["vit.cls.test.top1"]
+    assert metrics["vit.test.difference"] == pytest.approx(row.top1 - baseline, abs=.02)
+
+
+def check_pages(folder):
+    "Every table is on a page, every picture that a page shows is there"
+    report, framework = ((folder/f"{name}.md").read_text() for name in ("report", "framework"))
+    assert "baseline → SimPool" in report and "classifier" in report and (folder/"figure.png").stat().st_size > 5000
+    titles = "Figure 3", "Table 8", "Table 9", "Table 10, left", "Table 10, right", "The exponent"
+    assert all(f"## {title}" in framework for title in titles) and "| SimPool |" in framework
+    shown = [line.partition(")")[0] for line in framework.split("](")[1:]]
+    assert len(shown) == 6 and all((folder/path).exists() for path in shown)
+
+
+def test_tables_of_many_networks(project, results, monkeypatch):
+    "Each measures what it names; a scale without epochs shows what another one has trained"
+    read = {name: read_table(results/name)[0] for name in SWEEPS}
+    assert read["figure_3"].name.tolist() == ["GAP", "k-means", "CaiT", "SimPool"]
+    assert (results/"figure_3"/"gallery.png").stat().st_size > 5000
     assert read["table_9"].params.tolist() == read["table_9"].paper_params.tolist() == [22.1, 17.0]
     assert set(read["table_10"].side) == {"left", "right"} and len(read["table_10"]) == 5
     assert read["gamma"].gamma.tolist() == ["none", "2", "gap"]
-    for t in read.values(): assert t.test.between(0, 100).all() and t.mass.dropna().between(0, 1).all()
-    for name in tables:
-        run(project, tables[name], monkeypatch, scale="smoke", results="results/smoke", epochs=0)
-        shown = json.loads((project/f"results/smoke/{name}.json").read_text())
-        assert shown["scale"] == "scratch" and len(shown["rows"]) == len(read[name]) and (project/f"results/smoke/{name}.png").exists()
+    for t in read.values():
+        assert t.test.between(0, 100).all() and t.mass.dropna().between(0, 1).all()
+    for name in SWEEPS:
+        run(project, name, monkeypatch, scale="smoke", results="results/smoke", epochs=0)
+        copy = project/"results"/"smoke"/name
+        assert read_table(copy)[1]["scale"] == "scratch" and (copy/"figure.png").exists()
+        for file in ("table.csv", "metrics.json"):
+            assert (copy/file).read_text() == (results/name/file).read_text()
 
 
-def test_from_a_class_folder(project, monkeypatch):
-    "The same notebooks on images that somebody else brings, as at scale `paper`"
+def test_from_a_class_folder(project, results, monkeypatch):
+    "The same notebooks on one's own images, as at scale `paper`"
     scenes = load_scenes(project/"data/sets/scratch/train.npz")
     for i, (image, label) in enumerate(zip(scenes["image"][:120], scenes["label"])):
         path = project/"photos"/("train" if i < 90 else "val")/f"class{label:02d}"/f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).resize((80, 70)).save(path)
-    folders = dict(data="data/sets/photos", results="results/photos", scale="photos")
-    run(project, "10_data", monkeypatch, source=str(project/'photos'), out="data/sets/photos")
-    for pool in ("baseline", "simpool"): run(project, "20_supervised", monkeypatch, **folders, pool=pool, epochs=1, warmup_epochs=0, batch_size=30, num_workers=1)
-    for notebook in ("30_knn", "31_attention"): run(project, notebook, monkeypatch, **folders, runs=["supervised-vit"])
-    run(project, "22_figure_3", monkeypatch, **folders, pools=["gap", "simpool"], batch_size=30, per_class=4, crop_size=32, workers=0, show=2)
-    bars = pd.read_csv(project/"results/photos/figure_3.csv")
+    places = dict(data="data/sets/photos", results="results/photos", scale="photos")
+    short = dict(epochs=1, warmup_epochs=0, batch_size=30, num_workers=1)
+    run(project, "data", monkeypatch, source=str(project/"photos"), data="data/sets/photos")
+    for pool in POOLS:
+        run(project, "train_supervised", monkeypatch, **places, **short, pool=pool)
+    for notebook in ("knn", "attention"):
+        run(project, notebook, monkeypatch, **places, runs=["supervised-vit"])
+    run(project, "table_2", monkeypatch, **places, networks=["vit"])
+    run(project, "figure_3", monkeypatch, **places, pools=["gap", "simpool"], batch_size=30, per_class=4, crop_size=32,
+        workers=0, show=2)
+    photos = project/"results"/"photos"
+    bars = pd.read_csv(photos/"figure_3"/"table.csv")
     assert bars.name.tolist() == ["GAP", "SimPool"] and not {"mass", "novel"} & set(bars.columns), "no masks, no novel objects"
-    knn = pd.read_csv(project/"results/photos/knn.csv")
-    assert set(knn.split) == {"test"} and len(knn) == 16
+    knn, _ = read_table(photos/"knn")
+    assert set(knn.split) == {"test"} and len(knn) == 16 and len(read_table(photos/"table_2")[0]) == 2
 
 
 def test_the_benchmark(project, monkeypatch):
-    "Its page with a few of its parts; those that need other packages are left out where these are"
-    run(project, "50_bench", monkeypatch, parts=["layer", "memory", "sweep", "loss", "optimizer"], own_process=False)
-    results = project/"results"/"scratch"
-    table, facts = pd.read_csv(results/"bench.csv"), json.loads((results/"bench.json").read_text())
-    assert set(table.part) == {"layer", "memory", "sweep", "loss", "optimizer"} and (table.ratio.dropna() > 0).all()
+    "Some of its parts; those that need other packages are left out where these are not installed"
+    parts = ["layer", "memory", "sweep", "loss", "optimizer"]
+    run(project, "bench", monkeypatch, parts=parts, own_process=False)
+    folder = next((project/"results"/"scratch").glob("*/bench.csv")).parent
+    table, facts = pd.read_csv(folder/"bench.csv"), json.loads((folder/"bench.json").read_text())
+    assert set(table.part) == set(parts) and (table.ratio.dropna() > 0).all() and facts["processor"]
     said = " ".join(r["what"] for r in facts["reached"])
-    assert all(words in said for words in ("slowest of", "optimiser and average", "activations kept"))
-    assert all((results/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))
+    assert all(words in said for words in ("slowest of", "optimizer and average", "saved activations"))
+    assert all((folder/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))
+
+
+@pytest.mark.parametrize("name, instructions, folder", [
+    ("AMD EPYC", ["avx512_bf16"], "amd-epyc"),
+    ("AMD EPYC 9R14 Processor", ["avx512_bf16"], "amd-epyc"),
+    ("Intel(R) Xeon(R) Platinum 8488C", ["avx512_bf16", "amx_bf16"], "intel-amx"),
+    ("Intel(R) Xeon(R) Processor @ 2.50GHz", [], "intel-xeon"),
+    ("NVIDIA H100 80GB HBM3", [], "nvidia-h100"),
+    ("aarch64", [], "aarch64"),
+])
+def test_each_processor_has_its_folder(name, instructions, folder):
+    cells = nbformat.read(ROOT/"nbs"/"experiments"/"bench.ipynb", 4).cells
+    source = next(c.source for c in cells if "def slug" in c.source)
+    names = {}
+    exec("import re\n" + source[source.index("def slug"):source.index("name, instructions =")], names)
+    assert names["slug"](name, instructions) == folder

@@ -1,155 +1,282 @@
-"The pipeline refuses what it does not know before anything runs, and keeps what has not changed."
+"The pipeline refuses unknown names before anything runs, and runs again what has changed."
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT/"tools"))
+import code_digest  # noqa: E402
 import run_nb  # noqa: E402
+import stages  # noqa: E402
 
 PARAMS = yaml.safe_load((ROOT/"params.yaml").read_text())
-STAGES = yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"]
-BENCH = yaml.safe_load((ROOT/"bench"/"dvc.yaml").read_text())["stages"]["bench"]
 SCALES = [k for k, v in PARAMS.items() if isinstance(v, dict)]
+DVC = yaml.safe_load((ROOT/"dvc.yaml").read_text())
 
 
-def run(*args, cwd=ROOT, **env):
-    return subprocess.run([sys.executable, "tools/run_nb.py", *args], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=300)
+# -- running a notebook
+
+def run(*args, cwd):
+    "tools/run_nb.py as a process of its own"
+    command = [sys.executable, "tools/run_nb.py", *args]
+    env = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+CODE = """import sys
+from pathlib import Path
+print("work" + "ing", file=sys.stderr)
+Path(f"out{n}.txt").write_text(str(6/n))"""
 
 
 @pytest.fixture
 def project(tmp_path):
-    "A small project around run_nb: one notebook that writes a number"
-    for name in ("tools", "nbs/experiments"): (tmp_path/name).mkdir(parents=True)
-    shutil.copy(ROOT/"tools"/"run_nb.py", tmp_path/"tools")
-    (tmp_path/"params.yaml").write_text("small: {n: 3}\nwrong: {nn: 3}\n")
-    nb = nbformat.v4.new_notebook(metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), cells=[nbformat.v4.new_markdown_cell("words"), nbformat.v4.new_code_cell("n = 1 # how many", metadata=dict(tags=["parameters"])),
-                                         nbformat.v4.new_code_cell("import sys\nfrom pathlib import Path\nprint('work' + 'ing', file=sys.stderr)\nPath('out.txt').write_text(str(n))")])
-    nbformat.write(nb, tmp_path/"nbs/experiments/a.ipynb")
+    "A small project with one stage, whose notebook writes a number"
+    (tmp_path/"nbs"/"experiments").mkdir(parents=True)
+    shutil.copytree(ROOT/"tools", tmp_path/"tools", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path/"dvc.yaml").write_text("stages: {a: {cmd: '', params: ['${scale}.a'], deps: [.code/a.txt]}}")
+    (tmp_path/"params.yaml").write_text("small: {a: {n: 3}}\nwrong: {a: {nn: 3}}\nempty: {}\n")
+    (tmp_path/"requirements.lock").write_text("torch==2.14.1")
+    kernel = dict(kernelspec=dict(name="python3", display_name="python3", language="python"))
+    tagged = new_code_cell("n = 1 # how many", metadata=dict(tags=["parameters"]))
+    notebook = new_notebook(metadata=kernel, cells=[new_markdown_cell("words"), tagged, new_code_cell(CODE)])
+    nbformat.write(notebook, tmp_path/"nbs"/"experiments"/"a.ipynb")
     return tmp_path
 
 
 def test_parameters_reach_the_notebook(project):
-    r = run("nbs/experiments/a.ipynb", "done.ipynb", "-s", "small", cwd=project)
+    r = run("a", "small", cwd=project)
     assert r.returncode == 0, r.stderr
-    assert (project/"out.txt").read_text() == "3"
+    assert (project/"out3.txt").read_text() == "2.0"
+    done = project/"results/small/notebooks/a.ipynb"
     assert "working" in r.stderr, "progress of the notebook shows in the terminal"
-    assert "working" not in (project/"done.ipynb").read_text(), "and is not kept"
-    first = (project/"done.ipynb").read_bytes()
-    run("nbs/experiments/a.ipynb", "done.ipynb", "-s", "small", cwd=project)
-    assert (project/"done.ipynb").read_bytes() == first, "the same run gives the same bytes"
+    assert "working" not in done.read_text(), "and is not kept"
+    first = done.read_bytes()
+    run("a", "small", cwd=project)
+    assert done.read_bytes() == first, "the same run gives the same bytes"
 
 
 def test_each_value_has_its_run(project):
-    path = project/"nbs/experiments/a.ipynb"
-    path.write_text(path.read_text().replace("Path('out.txt').write_text(str(n))", "Path(f'out{n}.txt').write_text(str(6/n))"))
-    r = run("nbs/experiments/a.ipynb", "done{n}.ipynb", "--each", "n=2,3", cwd=project)
-    assert r.returncode == 0, r.stderr
-    assert [(project/f"out{n}.txt").read_text() for n in (2, 3)] == ["3.0", "2.0"] and (project/"done2.ipynb").exists() and (project/"done3.ipynb").exists()
-    r = run("nbs/experiments/a.ipynb", "done{n}.ipynb", "--each", "n=0,1", cwd=project)
-    assert r.returncode != 0 and "ZeroDivisionError" in r.stderr and (project/"done0.failed.ipynb").exists() and (project/"out1.txt").exists()
-    assert "must say {n}" in run("nbs/experiments/a.ipynb", "done.ipynb", "--each", "n=2,3", cwd=project).stderr
-
-
-def test_outputs_are_kept_while_all_of_them_are_there(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    outs, outputs = [Path("a.ipynb"), Path("b.ipynb")], ["a.ipynb", "b.ipynb", "a.csv", "b.csv"]
-    for name in outputs[2:]: Path(name).write_text(name)
-    for out in outs:
-        out.write_text("")
-        nbformat.write(nbformat.v4.new_notebook(metadata=dict(simpool=dict(key="k", outputs=run_nb.digests(outs, outputs)))), out)
-    assert run_nb.kept(outs, "k", outputs) and not run_nb.kept(outs, "other", outputs)
-    Path("b.csv").write_text("changed")
-    assert not run_nb.kept(outs, "k", outputs)
-    Path("b.csv").unlink()
-    assert not run_nb.kept(outs, "k", outputs)
+    r = run("a", "small", "--each", "n=2,0", cwd=project)
+    assert r.returncode != 0 and "ZeroDivisionError" in r.stderr
+    folder = project/"results/small/notebooks"
+    assert (project/"out2.txt").read_text() == "3.0" and (folder/"a-2.ipynb").exists()
+    assert (folder/"a-0.failed.ipynb").exists(), "what ran before the failure is kept"
 
 
 @pytest.mark.parametrize("args, words", [
-    (["-s", "wrong"], "unknown parameter 'nn'; did you mean 'n'?"),
-    (["-p", "k=3"], "has no parameter 'k'"),
-    (["-s", "smal"], "no scale 'smal'; did you mean 'small'?"),
-    (["-s", "small.x"], "no section 'small.x'"),
-    (["-p", "n=many"], "must be a number"),
+    (["a", "wrong"], "unknown parameter 'nn'; did you mean 'n'?"),
+    (["a", "small", "-p", "k=3"], "has no parameter 'k'"),
+    (["a", "smal"], "no scale 'smal'; did you mean 'small'?"),
+    (["a", "empty"], "no section 'empty.a'"),
+    (["b", "small"], "no stage 'b'"),
+    (["a", "small", "-p", "n=many"], "must be a number"),
 ])
-def test_unknown_names_stop_before_the_kernel(project, args, words):
-    r = run("nbs/experiments/a.ipynb", "done.ipynb", *args, cwd=project)
-    assert r.returncode != 0 and words in r.stderr and "Traceback" not in r.stderr
-    assert not (project/"done.ipynb").exists() and not (project/"out.txt").exists()
+def test_unknown_names_stop_before_the_kernel(project, monkeypatch, args, words):
+    check_stops(project, monkeypatch, args, words)
 
 
-def test_missing_tag_stops_before_the_kernel(project):
+def check_stops(project, monkeypatch, args, words):
+    "run_nb ends with these words and has run nothing"
+    for module in (run_nb, stages, code_digest):
+        monkeypatch.setattr(module, "ROOT", project)
+    monkeypatch.setattr(run_nb, "execute_all", lambda *args: pytest.fail("it ran"))
+    monkeypatch.setattr(sys, "argv", ["run_nb", *args])
+    with pytest.raises(SystemExit, match=re.escape(words)):
+        run_nb.main()
+
+
+def test_missing_tag_stops_before_the_kernel(project, monkeypatch):
     path = project/"nbs/experiments/a.ipynb"
     path.write_text(path.read_text().replace('"parameters"', '"paramters"'))
-    r = run("nbs/experiments/a.ipynb", "done.ipynb", cwd=project)
-    assert r.returncode != 0 and "exactly one cell tagged 'parameters'" in r.stderr
+    check_stops(project, monkeypatch, ["a", "small"], "exactly one cell tagged 'parameters'")
 
 
-def test_failure_says_where_and_keeps_what_ran(project):
-    path = project/"nbs/experiments/a.ipynb"
-    path.write_text(path.read_text().replace("str(n)", "str(1/0)"))
-    r = run("nbs/experiments/a.ipynb", "done.ipynb", cwd=project)
-    assert r.returncode != 0 and "ZeroDivisionError" in r.stderr and (project/"done.failed.ipynb").exists()
+def test_code_edited_while_the_pipeline_runs(project, monkeypatch):
+    (project/".code").mkdir()
+    (project/".code"/"a.txt").write_text("older")
+    monkeypatch.setenv("DVC_STAGE", "a")
+    check_stops(project, monkeypatch, ["a", "small"], "edited while the pipeline ran")
 
 
-def test_prose_does_not_change_the_key_and_code_does():
-    def key(source, given=dict(n=1), words="a"):
-        return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words), nbformat.v4.new_code_cell(source)]), [(Path("out"), given)], [])
-    base = key("from simpool.knn import vote\nx = 1")
-    assert key("from simpool.knn import vote\nx = 1 # a comment", words="b") == base
-    assert key("from simpool.knn import vote\nx = 2") != base
-    assert key("from simpool.knn import vote\nx = 1", dict(n=2)) != base
-    assert run_nb.meaning('def f():\n    "doc"\n    return 1') == run_nb.meaning('def f():\n    "other words"\n    return 1 # why')
-    assert run_nb.meaning("def f(): return 1") != run_nb.meaning("def f(): return 2")
+def test_key_of_an_interrupted_training(tmp_path, monkeypatch):
+    "It changes with code, parameters and data"
+    monkeypatch.setattr(run_nb, "ROOT", tmp_path)
+    def key(code="c", **given): return run_nb.run_key(code, [(Path("out"), given)])
+    assert key(n=1) == key(n=1) and len({key(n=1), key(n=2), key("d", n=1)}) == 3
+    (tmp_path/"data").mkdir()
+    before = key(data="data")
+    (tmp_path/"data"/"train.npz").write_bytes(b"pixels")
+    assert key(data="data") != before
 
 
-def test_key_follows_imports():
-    assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= set(run_nb.modules("from simpool.train import fit", {}))
-    assert {"simpool.maps", "simpool.kernels"} <= set(run_nb.modules("from simpool import SimPool", {}))
-    assert "simpool.kernels" in run_nb.modules("from . import kernels", {})
-    assert "simpool.knn" not in run_nb.modules("from simpool.train import fit", {})
+# -- what counts as code
+
+@pytest.fixture
+def digest(tmp_path, monkeypatch):
+    "Digests of a notebook with this source, in a project of its own"
+    monkeypatch.setattr(code_digest, "ROOT", tmp_path)
+    (tmp_path/"simpool").mkdir()
+    for name in ("__init__", "knn", "kernels"):
+        (tmp_path/"simpool"/f"{name}.py").write_text("x = 1\n")
+    (tmp_path/"requirements.lock").write_text("torch==2.14.1")
+    (tmp_path/"params.yaml").write_text("small: {a: {epochs: 1}}\nmini: {a: {epochs: 0}}\n")
+    def of(source="from simpool.knn import x\ny = 1", words="words", scale="mini"):
+        nbformat.write(new_notebook(cells=[new_markdown_cell(words), new_code_cell(source)]), tmp_path/"a.ipynb")
+        return code_digest.digests(tmp_path/"a.ipynb", scale)
+    return of
 
 
-def test_on_a_card_the_kernels_count(monkeypatch):
-    code = "from simpool.train import fit"
-    for card in (False, True):
-        monkeypatch.setattr(run_nb, "has_card", lambda: card)
-        assert ("simpool.kernels" in run_nb.used_modules(code)) == card
-    def key(): return run_nb.run_key(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), [], [])
-    before = key()
-    monkeypatch.setattr(run_nb, "used_modules", lambda code: run_nb.modules(code, {}) | {"simpool.kernels": "x = 1"})
-    assert key() != before
+def test_digest_changes_with_code_and_not_with_prose(digest, tmp_path):
+    first, knn = digest(), tmp_path/"simpool"/"knn.py"
+    assert digest(words="other words") == first
+    assert digest("from simpool.knn import x\n\ny = 1 # a comment") == first
+    assert digest("from simpool.knn import x\ny = 2") != first
+    knn.write_text('"A docstring"\nx = 1 # a comment\n')
+    assert digest() != first, "a docstring where none was leaves a statement behind"
+    documented = digest()
+    knn.write_text('"Another docstring"\nx = 1\n')
+    assert digest() == documented
+    knn.write_text("x = 2\n")
+    assert digest() not in (first, documented)
 
 
-def test_every_scale_knows_every_parameter():
-    "All sections that dvc.yaml names exist at each scale, with names that the notebook has"
-    for scale in SCALES:
-        assert set(PARAMS[scale]) == set(PARAMS["smoke"]), scale
-        for name, stage in STAGES.items():
-            words = stage["cmd"].split()
-            notebook = nbformat.read(ROOT/words[2], 4)
-            names = run_nb.declared(notebook, words[2])
-            for flag, value in zip(words, words[1:]):
-                if flag == "-s":
-                    for item in stage.get("matrix", {}).get("name", [""]):
-                        section = run_nb.section(PARAMS, value.replace("${scale}", scale).replace("${item.name}", item))
-                        assert set(section) <= set(names), (scale, value, set(section) - set(names))
-                if flag in ("-p", "--each"): assert value.split("=")[0] in names
+def test_digest_changes_with_the_lock_file(digest, tmp_path):
+    first = digest()
+    (tmp_path/"requirements.lock").write_text("torch==2.15.0")
+    assert digest() != first
 
 
-def test_the_benchmark_is_a_stage_of_its_own():
-    "Its parameters exist, and what it compares with is what its lock holds"
-    words = BENCH["cmd"].split("#")[0].split()
-    names = run_nb.declared(nbformat.read(ROOT/"nbs/experiments/50_bench.ipynb", 4), "50_bench")
-    assert {v.split("=")[0] for flag, v in zip(words, words[1:]) if flag == "-p"} <= set(names)
-    import tomllib
+def test_digest_has_the_kernels_on_a_gpu(digest, tmp_path, monkeypatch):
+    monkeypatch.setattr(code_digest, "has_gpu", lambda: False)
+    first = digest()
+    assert "simpool.kernels" not in first
+    monkeypatch.setattr(code_digest, "has_gpu", lambda: True)
+    assert digest() != first and "simpool.kernels" in digest()
+
+
+def test_digest_has_the_result_that_is_shown_instead(digest, tmp_path):
+    "A table with epochs: 0 shows another scale's; copies of others do not count"
+    first, own = digest(), digest(scale="small")
+    for scale in ("small", "mini"):
+        (tmp_path/"results"/scale/"a").mkdir(parents=True)
+        (tmp_path/"results"/scale/"a"/"facts.json").write_text('{"scale": "small"}')
+    assert "results/small/a" in digest() and digest() != first
+    assert digest(scale="small") == own, "a scale that trains the table does not depend on its own results"
+    (tmp_path/"results"/"small"/"a"/"table.csv").write_text("top1\n50\n")
+    assert digest() != first
+
+
+def test_scales_stand_in_the_order_that_last_result_looks_at():
+    from simpool.reproduce.results import SCALES as order
+    assert [s for s in order if s in SCALES] == SCALES[::-1]
+
+
+def test_digest_follows_imports():
+    used = set(code_digest.modules("from simpool.train import fit"))
+    assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= used
+    assert "simpool.sweep" not in used
+    assert {"simpool", "simpool.maps", "simpool.kernels"} <= set(code_digest.modules("from simpool import SimPool"))
+    assert "simpool.kernels" in code_digest.modules("from . import kernels", "simpool")
+
+
+PACKAGE = {
+    "simpool/__init__.py": "from . import fused\ndef __getattr__(name): ...\nif True: from . import kernels",
+    "simpool/core.py": "",
+    "simpool/fused.py": "",
+    "simpool/kernels.py": "",
+    "simpool/data/__init__.py": "from ..core import z",
+    "simpool/data/scenes.py": "from ..core import z",
+    "simpool/data/images.py": "from .scenes import y\nfrom ..evaluation import knn",
+    "simpool/evaluation/__init__.py": "",
+    "simpool/evaluation/knn.py": "",
+    "simpool/evaluation/probe.py": "from ..data.scenes import y",
+}
+
+
+@pytest.mark.parametrize("source, package, found", [
+    ("from simpool.data.scenes import y", "", "data data.scenes core"),
+    ("from .scenes import y", "simpool.data", "data data.scenes core"),
+    ("from ..evaluation.probe import p", "simpool.data", "evaluation evaluation.probe data data.scenes core"),
+    ("from simpool.data.images import x", "", "data data.images data.scenes core evaluation evaluation.knn"),
+    ("from simpool.data import scenes", "", "data data.scenes core"),
+    ("from simpool.evaluation import vote", "", "evaluation evaluation.knn evaluation.probe data data.scenes core"),
+    ("import simpool.kernels", "", "kernels"),
+    ("import numpy, os.path", "", None),
+])
+def test_digest_follows_subpackages(tmp_path, monkeypatch, source, package, found):
+    "Relative imports start at the importing package; what the top package imports outright always counts"
+    for name, text in PACKAGE.items():
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path/name).write_text(text)
+    monkeypatch.setattr(code_digest, "ROOT", tmp_path)
+    expected = {"simpool." + n for n in found.split()} | {"simpool.fused"} if found else set()
+    assert set(code_digest.modules(source, package)) == expected
+
+
+@pytest.mark.parametrize("source", ["import simpool", "from simpool import create_model", "from simpool import *"])
+def test_names_of_the_top_package_count_all_of_it(tmp_path, monkeypatch, source):
+    "They may be imported on first use (PEP 562), where no import statement shows it"
+    test_digest_follows_subpackages(tmp_path, monkeypatch, "import os", "", None)
+    names = [n.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for n in PACKAGE]
+    assert set(code_digest.modules(source)) == set(names)
+
+
+# -- dvc.yaml, params.yaml and what is committed
+
+def test_dvc_yaml_stays_short():
+    lines = (ROOT/"dvc.yaml").read_text().splitlines()
+    assert len(lines) <= 110 and max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_knows_every_parameter(scale):
+    "Each stage has its sections at this scale, with names that its notebook knows; no section is left over"
+    assert set(PARAMS[scale]) == set(PARAMS["smoke"])
+    used = set()
+    for stage in stages.read_stages(scale).values():
+        names = stages.declared(nbformat.read(ROOT/stage.notebook, 4), stage.notebook)
+        given = stages.read_parameters(stage, scale, names) # stops where a name is unknown
+        assert set(given) <= set(names)
+        used |= {s.split(".")[1] for s in stage.sections if "." in s}
+    assert used == set(PARAMS[scale])
+
+
+def test_params_are_one_a_line():
+    for line in (ROOT/"params.yaml").read_text().splitlines():
+        assert "{" not in line.split("#")[0], line
+
+
+def test_stages_are_named_as_their_notebooks():
+    "But for the trainings, of which several share one; and every notebook has a stage"
+    found = stages.read_stages("mini")
+    trainings = set(DVC["stages"]["train"]["foreach"])
+    assert all(s.notebook.stem == name for name, s in found.items() if name not in trainings)
+    assert {s.notebook.name for s in found.values()} == {p.name for p in (ROOT/"nbs"/"experiments").glob("*.ipynb")}
+
+
+def test_commands_of_dvc_yaml_name_parameters_that_exist():
+    for file in ("dvc.yaml", "bench/dvc.yaml"):
+        for name, entry in yaml.safe_load((ROOT/file).read_text())["stages"].items():
+            cmd = entry.get("do", entry)["cmd"].split()
+            flags = [value.split("=")[0] for flag, value in zip(cmd, cmd[1:]) if flag in ("-p", "--each")]
+            stage = stages.read_stages("mini").get(next(iter(entry.get("foreach", [name]))))
+            if stage:
+                assert set(flags) <= set(stages.declared(nbformat.read(ROOT/stage.notebook, 4), stage.notebook))
+
+
+def test_the_benchmark_compares_with_what_its_lock_holds():
     extra = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
     lock = (ROOT/"bench"/"requirements.lock").read_text()
     assert all(f"{pin} " in lock for pin in extra if "==" in pin) and "://" not in lock
@@ -157,21 +284,35 @@ def test_the_benchmark_is_a_stage_of_its_own():
 
 def test_results_belong_to_what_is_committed():
     "The committed tables are those that dvc.lock records"
-    import hashlib
     lock = yaml.safe_load((ROOT/"dvc.lock").read_text())["stages"]
-    assert {name.split("@")[0] for name in lock} == set(STAGES), "dvc.lock knows other stages than dvc.yaml"
-    lock |= yaml.safe_load((ROOT/"bench"/"dvc.lock").read_text())["stages"]
+    assert {name.split("@")[0] for name in lock} == set(DVC["stages"]), "dvc.lock knows other stages than dvc.yaml"
     seen = 0
-    for stage in lock.values():
-        for out in stage.get("outs", []):
-            path = ROOT/out["path"]
-            if path.suffix in (".json", ".csv", ".md", ".png") and path.exists():
-                assert hashlib.md5(path.read_bytes()).hexdigest() == out["md5"], f"{out['path']} is not what the pipeline made"
-                seen += 1
+    for out in [out for stage in lock.values() for out in stage.get("outs", [])]:
+        path = ROOT/out["path"]
+        if path.suffix in (".json", ".csv", ".md", ".png") and path.exists():
+            made = hashlib.md5(path.read_bytes()).hexdigest()
+            assert made == out["md5"], f"{out['path']} is not what the pipeline made"
+            seen += 1
     assert seen > 10
 
 
+RESULTS = sorted((ROOT/"results").glob("*/*/facts.json")) + sorted((ROOT/"results").glob("*/train/*/*.json"))
+FACTS = [p for p in RESULTS if p.name != "metrics.json"] + sorted((ROOT/"results"/"bench").glob("*/*.json"))
+METRICS = sorted((ROOT/"results").glob("**/metrics.json"))
+
+
 def test_provenance_goes_with_every_result():
-    for path in sorted((ROOT/"results").glob("*/runs/*.json")) + sorted((ROOT/"results").glob("*/*.json")):
-        facts = json.loads(path.read_text())
-        assert {"commit", "machine", "minutes", "torch", "date", "scale"} <= set(facts), path
+    assert FACTS
+    for path in FACTS:
+        assert {"commit", "machine", "minutes", "torch", "date", "scale"} <= set(json.loads(path.read_text())), path
+
+
+def test_metrics_are_flat_numbers_without_dates():
+    "So that `dvc metrics diff` shows numbers, and nothing where no number has changed"
+    assert METRICS
+    for path in METRICS:
+        metrics = json.loads(path.read_text())
+        assert metrics and all(isinstance(v, (int, float)) for v in metrics.values()), path
+        assert not {k.split(".")[-1] for k in metrics} & {"minutes", "seconds", "date", "commit"}, path
+    tables = {p.parent for p in (ROOT/"results").glob("*/*/facts.json")}
+    assert tables | {p.parent for p in RESULTS} == {p.parent for p in METRICS}, "each result has its metrics"

@@ -1,4 +1,4 @@
-"Take the outputs out of the experiment notebooks, so that running one in JupyterLab changes nothing that DVC or git sees."
+"Remove the outputs of the experiment notebooks: running one in JupyterLab then changes nothing that git sees."
 from pathlib import Path
 
 import nbformat

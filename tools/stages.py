@@ -1,0 +1,147 @@
+"""What a stage of dvc.yaml runs: its notebook and its parameters.
+
+Everything follows from the stage's entry in dvc.yaml. The notebook is the one whose code the stage depends on
+(`.code/knn.txt`: nbs/experiments/knn.ipynb). Its parameters are the sections of params.yaml that `params` lists.
+A parameter that a section has and the notebook does not is an error before anything runs.
+"""
+import ast
+import difflib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def fail(message):
+    "Stop with one sentence instead of a traceback"
+    sys.exit(f"run_nb: {message}")
+
+
+def did_you_mean(name, known):
+    "The nearest known name, or all of them, as the end of a sentence"
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f": choose one of {', '.join(sorted(known))}"
+
+
+def read_params():
+    "params.yaml as it stands"
+    return yaml.safe_load((ROOT/"params.yaml").read_text())
+
+
+def section(params, dotted):
+    "The parameters at `mini.dino.vit` of params.yaml; a single value such as `seed` comes under its own name"
+    names = dotted.split(".")
+    for i, name in enumerate(names):
+        if not isinstance(params, dict) or name not in params:
+            what = "section" if i else "scale"
+            known = [k for k, v in params.items() if i or isinstance(v, dict)] if isinstance(params, dict) else []
+            fail(f"params.yaml has no {what} {'.'.join(names[:i+1])!r}" + did_you_mean(name, known))
+        params = params[name]
+    return params if isinstance(params, dict) else {} if params is None else {names[-1]: params}
+
+
+@dataclass
+class Stage:
+    "A stage of dvc.yaml, `foreach` taken apart"
+    name: str # as in dvc.yaml; of a `foreach`, the item
+    notebook: Path # what it runs
+    sections: list # of params.yaml
+
+
+def fill(text, values):
+    "Replace ${name} and ${name.field} as DVC does"
+    def value(match):
+        name, *fields = match[1].split(".")
+        found = values[name]
+        for f in fields:
+            found = found[f]
+        return str(found)
+    return re.sub(r"\$\{([\w.]+)\}", value, text)
+
+
+def expand(name, entry, scale):
+    "(name, definition, values of ${...}) of a stage, or of each item of its `foreach`"
+    items = entry.get("foreach")
+    if items is None:
+        return [(name, entry, dict(scale=scale) | {k: v for d in entry.get("vars", []) for k, v in d.items()})]
+    if isinstance(items, dict):
+        return [(key, entry["do"], dict(scale=scale, key=key, item=item)) for key, item in items.items()]
+    return [(item, entry["do"], dict(scale=scale, item=item)) for item in items]
+
+
+def read_stages(scale):
+    "All stages that run a notebook, those of bench/dvc.yaml too: name -> Stage"
+    files = [f for f in (ROOT/"dvc.yaml", ROOT/"bench"/"dvc.yaml") if f.exists()]
+    entries = {k: v for f in files for k, v in yaml.safe_load(f.read_text())["stages"].items()}
+    stages = {}
+    for group, entry in entries.items():
+        for name, definition, values in expand(group, entry, scale):
+            code = [fill(d, values) for d in definition.get("deps", []) if d.startswith(".code/")]
+            if code: # all but the stage `code` itself
+                sections = [fill(p, values) for p in definition.get("params", [])]
+                stages[name] = Stage(name, Path("nbs", "experiments", Path(code[0]).stem + ".ipynb"), sections)
+    return stages
+
+
+def code_cells(notebook):
+    "Code cells of a notebook"
+    return [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def declared(notebook, path):
+    "Names and defaults in the one cell that is tagged `parameters`"
+    tagged = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        fail(f"{path} must have exactly one cell tagged 'parameters', it has {len(tagged)}")
+    assignments = [node for node in ast.parse(tagged[0].source).body if isinstance(node, ast.Assign)]
+    return {target.id: ast.literal_eval(node.value) for node in assignments for target in node.targets}
+
+
+def typed(what, value, default):
+    "The value, as a number where the notebook has a number (YAML reads 1e-3 as a string)"
+    wants_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    if not wants_number or isinstance(value, (int, float)):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        fail(f"{what} must be a number like {default}, got {value!r}")
+
+
+def one_parameter(flag, text, notebook, names):
+    "NAME=VALUE of the command line as {name: value}"
+    name, _, value = text.partition("=")
+    if name not in names:
+        fail(f"{flag} {text}: {notebook} has no parameter {name!r}" + did_you_mean(name, names))
+    return {name: typed(f"{flag} {name}", yaml.safe_load(value), names[name])}
+
+
+def read_parameters(stage, scale, names, more=()):
+    "Parameters of a run: scale and folders, the stage's sections of params.yaml, then NAME=VALUE of the command line"
+    places = dict(scale=scale, data=f"data/sets/{scale}", results=f"results/{scale}")
+    given = {k: v for k, v in places.items() if k in names}
+    params = read_params()
+    for dotted in stage.sections:
+        for name, value in section(params, dotted).items():
+            if name not in names:
+                fail(f"params.yaml: {dotted} has an unknown parameter {name!r}" + did_you_mean(name, names))
+            given[name] = typed(f"params.yaml: {dotted}.{name}", value, names[name])
+    for text in more:
+        given |= one_parameter("-p", text, stage.notebook, names)
+    return given
+
+
+def open_stage(name, scale):
+    "The stage of this name, and names and defaults of its notebook's parameters"
+    stages = read_stages(scale)
+    if name not in stages:
+        fail(f"dvc.yaml has no stage {name!r}" + did_you_mean(name, stages))
+    stage = stages[name]
+    if not (ROOT/stage.notebook).exists():
+        fail(f"no notebook at {stage.notebook}")
+    return stage, declared(nbformat.read(ROOT/stage.notebook, 4), stage.notebook)
