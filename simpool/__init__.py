@@ -3,6 +3,8 @@
 Modules:
 
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
+- `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
+- `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
 - `simpool.reproduce.plots`: One style, one palette, and the figures of the papers
 - `simpool.reproduce.results`: Trainings, tables and figures on disk, each with its provenance"""
 

@@ -191,7 +191,8 @@ def hub_card(
     training, pool = run.split("-")[0], facts["model"]["pool"]
     method = dict(dino="DINO", bam="BAM").get(training, training)
     text = (f"`{run}`: {facts['model']['backbone']} with pooling `{pool}`, trained with {method} "
-            f"at scale `{facts['scale']}` for {facts['parameters']['epochs']} epochs, seed {facts['seed']}, {facts['minutes']} minutes on "
+            f"at scale `{facts['scale']}` "
+            f"for {facts['parameters']['epochs']} epochs, seed {facts['seed']}, {facts['minutes']} minutes on "
             f"{facts['machine']}, commit `{facts['commit']}`.")
     text = "\n".join([text, *knn_lines(results, run, pool)])
     return dict(title=f"{run} ({facts['scale']})", text=text, repo_id=repo_id)
