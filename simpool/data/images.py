@@ -147,7 +147,7 @@ def save_pointer(
     digest = hashlib.sha256(listing.encode()).hexdigest()
     return write_json(dict(folder=f"{source}/{found[0]}", images=len(files), digest=digest), path)
 
-# %% ../../nbs/21_data.images.ipynb #4e9295f6
+# %% ../../nbs/21_data.images.ipynb #2b01a867
 def split_folder(
     folder:str|Path, # folder of a data set
     split:str, # "train", "test" or "novel"
@@ -166,7 +166,7 @@ def open_split(
         return open_images(path)
     pointer, source = path.with_suffix(".json"), split_folder(folder, split)
     if pointer.exists():
-        source = os.path.expandvars(json.loads(pointer.read_text())["folder"])
+        source = Path(os.path.expandvars(json.loads(pointer.read_text())["folder"])).expanduser()
     if source is None:
         what = f"no split {split!r} in {folder}"
         raise UserError(what, "`dvc repro data` makes it, or give a folder with train/ and val/")
