@@ -134,6 +134,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'simpool/data/multicrop.py'),
                                         'simpool.data.multicrop.MultiCrop.to_model_input': ( 'data.multicrop.html#multicrop.to_model_input',
                                                                                              'simpool/data/multicrop.py'),
+                                        'simpool.data.multicrop.plot_views': ( 'data.multicrop.html#plot_views',
+                                                                               'simpool/data/multicrop.py'),
                                         'simpool.data.multicrop.show_views': ( 'data.multicrop.html#show_views',
                                                                                'simpool/data/multicrop.py')},
             'simpool.data.scenes': { 'simpool.data.scenes.Choices': ('data.scenes.html#choices', 'simpool/data/scenes.py'),
