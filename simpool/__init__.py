@@ -3,6 +3,10 @@
 Modules:
 
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
+- `simpool.data.images`: Three kinds of image sources as one kind of dataset: scenes, class folders, flat folders
+- `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
+- `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
+- `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
 - `simpool.reproduce.plots`: One style, one palette, and the figures of the papers
