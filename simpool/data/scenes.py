@@ -198,15 +198,16 @@ def make_scene(
     extent:tuple[int, int]=(40, 90), # smallest and largest longest side of the object, in percent of `size`
     focus:tuple[int, int]=(3, 8), # smallest and largest blur radius of the background, in percent of `size`
     contrast:tuple[int, int]=(5, 25), # smallest and largest contrast of the background, in percent of the photo's
-)->tuple: # image (size, size, 3), mask (size, size), class, cut-out, photo
+    render:int=1, # pixels per side of each pixel of the scene: the same scene, `render` times as large
+)->tuple: # image (size*render, size*render, 3), mask (size*render, size*render), class, cut-out, photo
     "Compose one scene: a random window of a photo, and one cut-out at a random place"
     choices = Choices(*map(int, words[:len(Choices._fields)]))
     label = choices.label % len(cutouts)
     cutout = int(cutouts[label][choices.cutout % len(cutouts[label])])
     photo = int(photos[choices.photo % len(photos)])
-    image = scene_background(stamps.backgrounds[photo], choices, size, focus, contrast)
+    image = scene_background(stamps.backgrounds[photo], choices, size*render, focus, contrast)
     stamp = crop_to_alpha(stamps.cutouts[cutout])[:, ::-1 if choices.mirrored % 2 else 1]
-    h, w, top, left = place_object(stamp.shape[:2], choices, size, extent)
+    h, w, top, left = (render*side for side in place_object(stamp.shape[:2], choices, size, extent))
     mask = paste(image, box_resize(stamp, (h, w)), top, left)
     return image, mask, label, cutout, photo
 
@@ -228,15 +229,16 @@ def make_scenes(
     extent:tuple[int, int]=(40, 90), # smallest and largest longest side of the object, in percent of `size`
     focus:tuple[int, int]=(3, 8), # smallest and largest blur radius of the background, in percent of `size`
     contrast:tuple[int, int]=(5, 25), # smallest and largest contrast of the background, in percent of the photo's
+    render:int=1, # pixels per side of each pixel of a scene: the same scenes, `render` times as large
 )->dict[str, np.ndarray]: # image (n, size, size, 3), mask (n, size, size), label, box (n, 4), cut, photo
     "Compose `n` scenes of a split"
     cutouts, photos = split_members(stamps, split)
-    image = np.empty((n, size, size, 3), np.uint8)
-    mask = np.empty((n, size, size), bool)
+    side = size*render
+    image, mask = np.empty((n, side, side, 3), np.uint8), np.empty((n, side, side), bool)
     label, cut, photo = (np.empty(n, np.int64) for _ in range(3))
     for i in progress(range(n), f"scenes {split}"):
         words = scene_words(seed, split, i)
-        scene = make_scene(stamps, words, cutouts, photos, size, extent, focus, contrast)
+        scene = make_scene(stamps, words, cutouts, photos, size, extent, focus, contrast, render)
         image[i], mask[i], label[i], cut[i], photo[i] = scene
     box = np.array([mask_box(m) for m in mask], np.int64).reshape(n, 4)
     return dict(image=image, mask=mask, label=label, box=box, cut=cut, photo=photo)
