@@ -88,6 +88,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.core.progress': ('core.html#progress', 'simpool/core.py'),
                               'simpool.core.project_root': ('core.html#project_root', 'simpool/core.py'),
                               'simpool.core.provenance': ('core.html#provenance', 'simpool/core.py'),
+                              'simpool.core.run_git': ('core.html#run_git', 'simpool/core.py'),
+                              'simpool.core.saved_activations': ('core.html#saved_activations', 'simpool/core.py'),
                               'simpool.core.seed_everything': ('core.html#seed_everything', 'simpool/core.py'),
                               'simpool.core.write_json': ('core.html#write_json', 'simpool/core.py')},
             'simpool.data.images': { 'simpool.data.images.FolderImages': ('data.images.html#folderimages', 'simpool/data/images.py'),
