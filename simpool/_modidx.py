@@ -642,6 +642,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'simpool.simpool.SimPool.reference': ('simpool.html#simpool.reference', 'simpool/simpool.py'),
                                  'simpool.simpool.SimPool.scores': ('simpool.html#simpool.scores', 'simpool/simpool.py'),
                                  'simpool.simpool.check_finite': ('simpool.html#check_finite', 'simpool/simpool.py'),
+                                 'simpool.simpool.check_options': ('simpool.html#check_options', 'simpool/simpool.py'),
                                  'simpool.simpool.power_mean': ('simpool.html#power_mean', 'simpool/simpool.py'),
                                  'simpool.simpool.shift_values': ('simpool.html#shift_values', 'simpool/simpool.py'),
                                  'simpool.simpool.to_tokens': ('simpool.html#to_tokens', 'simpool/simpool.py'),
