@@ -33,7 +33,7 @@ def shift_values(
     dims = {"sample": (1, 2), "batch": (0, 1, 2), "channel": (1,)}[value_min]
     return v - v.amin(dims, keepdim=True) + eps
 
-# %% ../nbs/11_simpool.ipynb #spmean01
+# %% ../nbs/11_simpool.ipynb #55eed6e4
 def weighted_mean(
     v:Tensor, # values (B, N, D)
     attn:Tensor, # weights (B, nh, N); each row sums to one
@@ -107,7 +107,7 @@ class Pool(nn.Module):
         "Pool each image to one vector"
         raise NotImplementedError
 
-# %% ../nbs/11_simpool.ipynb #spcheck1
+# %% ../nbs/11_simpool.ipynb #e971c3b7
 def check_options(
     dim:int, # number of channels D
     num_heads:int, # number of heads
@@ -147,7 +147,7 @@ class SimPool(Pool):
         self.wk = nn.Linear(dim, dim, bias=qkv_bias)
         self.beta = nn.Parameter(torch.zeros(1)) if use_beta and gamma is not None else None
 
-# %% ../nbs/11_simpool.ipynb #spscore2
+# %% ../nbs/11_simpool.ipynb #9a16a49a
 @patch
 def scores(
     self:SimPool,
@@ -164,7 +164,7 @@ def scores(
         w = torch.einsum("bhd,hde->bhe", q.view(-1, nh, d), wk.view(nh, d, self.dim)) # (B, nh, D)
     return torch.bmm(w, keys.to(w.dtype).mT) * d**-.5
 
-# %% ../nbs/11_simpool.ipynb #spref002
+# %% ../nbs/11_simpool.ipynb #dc2d859f
 @patch
 def reference(
     self:SimPool,
@@ -180,7 +180,7 @@ def reference(
     with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         return power_mean(shift_values(v.to(full), self.value_min, self.eps), attn, self.gamma), attn
 
-# %% ../nbs/11_simpool.ipynb #spforw02
+# %% ../nbs/11_simpool.ipynb #e7a9a298
 FUSED_FORMS = {} # name -> (can_run(pool, x), run(pool, x)): faster forms of the layer, which other modules register
 
 @patch
@@ -199,7 +199,7 @@ def forward(
     z = z.to(x.dtype)
     return (z, attn.to(x.dtype).unflatten(-1, grid)) if return_attn else z
 
-# %% ../nbs/11_simpool.ipynb #sprepr02
+# %% ../nbs/11_simpool.ipynb #1c034dc6
 @patch
 def extra_repr(self:SimPool)->str: # options of the layer
     "Describe the layer in the printout of a network"
