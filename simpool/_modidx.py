@@ -76,6 +76,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.core.atomic_path': ('core.html#atomic_path', 'simpool/core.py'),
                               'simpool.core.autocast': ('core.html#autocast', 'simpool/core.py'),
                               'simpool.core.bf16_pays': ('core.html#bf16_pays', 'simpool/core.py'),
+                              'simpool.core.config_from': ('core.html#config_from', 'simpool/core.py'),
                               'simpool.core.format_cell': ('core.html#format_cell', 'simpool/core.py'),
                               'simpool.core.format_rows': ('core.html#format_rows', 'simpool/core.py'),
                               'simpool.core.git_commit': ('core.html#git_commit', 'simpool/core.py'),

@@ -10,10 +10,11 @@ There is nothing here from the papers, except one repaired seed (papers.md, sect
 
 # %% auto #0
 __all__ = ['UserError', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'progress', 'project_root',
-           'atomic_path', 'write_json', 'format_cell', 'format_rows', 'run_git', 'git_commit', 'processor',
-           'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
+           'atomic_path', 'write_json', 'format_cell', 'format_rows', 'config_from', 'run_git', 'git_commit',
+           'processor', 'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
+import dataclasses
 import json
 import os
 import platform
@@ -159,6 +160,15 @@ def format_rows(
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(v.ljust(w) for v, w in zip(line, widths)).rstrip() for line in lines)
+
+# %% ../nbs/00_core.ipynb #9c27d3e1
+def config_from(
+    cls:type, # a dataclass
+    names:dict, # values by name, e.g. `globals()` of a notebook; names that the dataclass does not have are ignored
+    **more, # values that win over `names`
+): # an instance of the dataclass
+    "Build a dataclass from those names that it has fields for"
+    return cls(**{f.name: names[f.name] for f in dataclasses.fields(cls) if f.name in names} | more)
 
 # %% ../nbs/00_core.ipynb #0d2e6555
 def run_git(
