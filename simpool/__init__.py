@@ -3,6 +3,7 @@
 Modules:
 
 - `simpool.attention`: Attention weights of a few queries over many positions, as a function that returns them
+- `simpool.backbones`: timm networks up to their last features, for images of any size, and three toy networks
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
 - `simpool.data.images`: Three kinds of image sources as one kind of dataset: scenes, class folders, flat folders
 - `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
