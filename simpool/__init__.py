@@ -4,14 +4,19 @@ Modules:
 
 - `simpool.attention`: Attention weights of a few queries over many positions, as a function that returns them
 - `simpool.backbones`: timm networks up to their last features, for images of any size, and three toy networks
+- `simpool.bam`: Balanced self-attention matching: views of an image agree on which other images of the batch they resemble
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
 - `simpool.data.images`: Three kinds of image sources as one kind of dataset: scenes, class folders, flat folders
 - `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
+- `simpool.evaluation.features`: The pooled vector, or the attention map, of every image of a dataset
+- `simpool.evaluation.knn`: Weighted nearest-neighbor classification: how the papers read features without training anything
+- `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
 - `simpool.fused`: The layer as one operation with a hand-written backward pass that saves only its input
 - `simpool.loop`: One training loop with deterministic batches, a log, checkpoints and exact resume
+- `simpool.maps`: From images to attention maps in one call, and the picture of them
 - `simpool.monitor`: Is a training healthy? Collapse, time spent waiting for images, learning curves
 - `simpool.optim`: Which parameters decay, DINO's gradient clip, and the LARS optimizer
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one

@@ -9,14 +9,15 @@ __all__ = []
 from importlib import import_module
 
 _HOME = dict(
-    extract="features",
-    knn_classify="knn",
-    attention_mass="localization", jaccard="localization", mean_interval="localization",
+    extract="features", each_batch="features",
+    knn_classify="knn", neighbors="knn",
+    attention_mass="localization", jaccard="localization", mass_mask="localization",
+    trivial_baselines="localization", mean_interval="localization",
 )
 __all__ = list(_HOME)
 
 def __getattr__(name):
-    "Import a name from its module when it is first asked for"
+    "Import a name from its module when it is first used"
     if name not in _HOME:
         raise AttributeError(f"module 'simpool.evaluation' has no attribute {name!r}")
     return getattr(import_module(f"simpool.evaluation.{_HOME[name]}"), name)
