@@ -694,6 +694,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'simpool/reproduce/results.py'),
                                            'simpool.reproduce.results.last_result': ( 'reproduce.results.html#last_result',
                                                                                       'simpool/reproduce/results.py'),
+                                           'simpool.reproduce.results.paper_pair': ( 'reproduce.results.html#paper_pair',
+                                                                                     'simpool/reproduce/results.py'),
                                            'simpool.reproduce.results.read_run': ( 'reproduce.results.html#read_run',
                                                                                    'simpool/reproduce/results.py'),
                                            'simpool.reproduce.results.read_table': ( 'reproduce.results.html#read_table',
