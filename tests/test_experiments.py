@@ -30,7 +30,7 @@ def project(tmp_path_factory):
 
 
 def run(project, notebook, monkeypatch, **parameters):
-    "Run the code cells in order in this process (a kernel per notebook takes minutes), parameters set as papermill does"
+    "Run the code cells in order, parameters set as papermill does; in this process, since kernels would take minutes"
     monkeypatch.chdir(project)
     names = {"__name__": "__main__"}
     for cell in nbformat.read(project/"nbs"/"experiments"/f"{notebook}.ipynb", 4).cells:
@@ -73,8 +73,9 @@ def stand_in(results, run, other):
 def test_from_scenes_to_the_report(project, results, monkeypatch):
     for pool in POOLS:
         run(project, "train_supervised", monkeypatch, pool=pool, epochs=1)
-        run(project, "train_dino", monkeypatch, pool=pool, name="resnet", gamma=2.0, epochs=1, warmup_epochs=0, global_size=32)
-        run(project, "train_bam", monkeypatch, pool=pool, epochs=1, warmup_epochs=0, batch_size=32, global_size=32)
+        short = dict(pool=pool, epochs=1, warmup_epochs=0, global_size=32)
+        run(project, "train_dino", monkeypatch, **short, name="resnet", gamma=2.0)
+        run(project, "train_bam", monkeypatch, **short, batch_size=32)
         stand_in(results, f"supervised-vit-{pool}", f"supervised-resnet-{pool}")
         stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}")
     for notebook in ("knn", "attention", "model_card", "table_2", "table_8", "report"):
@@ -84,12 +85,14 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"}
     assert set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"}
     maps, _ = read_table(results/"attention")
-    assert {"uniform", "centre box"} < set(maps.network) and maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
+    assert {"uniform", "centre box"} < set(maps.network)
+    assert maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
     model_card, _ = read_table(results/"model_card")
     assert model_card.minimum.nunique() == 3, "SimPool with gamma: two batch sizes and each image by itself"
     assert model_card.top1.between(0, 100).all()
     facts = read_run(results, "dino-resnet-simpool")
-    assert facts["parameters"]["crops"]["global_size"] == 32 and facts["seed"] == 0 and "teacher_entropy" in facts["last"]
+    assert facts["parameters"]["crops"]["global_size"] == 32 and facts["seed"] == 0
+    assert "teacher_entropy" in facts["last"]
     assert not list((project/"runs").rglob("*.pt")), "a finished run leaves no checkpoint"
     check_table_2(results, knn)
     check_pages(results/"report")
@@ -157,7 +160,8 @@ def test_from_a_class_folder(project, results, monkeypatch):
         workers=0, show=2)
     photos = project/"results"/"photos"
     bars = pd.read_csv(photos/"figure_3"/"table.csv")
-    assert bars.name.tolist() == ["GAP", "SimPool"] and not {"mass", "novel"} & set(bars.columns), "no masks, no novel objects"
+    assert bars.name.tolist() == ["GAP", "SimPool"]
+    assert not {"mass", "novel"} & set(bars.columns), "no masks, no novel objects"
     knn, _ = read_table(photos/"knn")
     assert set(knn.split) == {"test"} and len(knn) == 16 and len(read_table(photos/"table_2")[0]) == 2
 
