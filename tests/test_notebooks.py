@@ -1,4 +1,4 @@
-"Every notebook runs from top to bottom: library notebooks as they stand, experiments at their default (smoke) parameters."
+"Every library notebook runs from top to bottom; experiments are parameterized and kept without outputs."
 import ast
 from pathlib import Path
 
@@ -21,12 +21,12 @@ def test_library(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
-def test_experiment_is_parameterised(path):
+def test_experiment_is_parameterized(path):
     nb = nbformat.read(path, 4)
     tagged = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1, "exactly one cell tagged 'parameters'"
     for node in ast.parse(tagged[0].source).body:
         assert isinstance(node, ast.Assign), "the parameters cell holds plain assignments"
         ast.literal_eval(node.value)
-    assert not any(c.get("outputs") for c in nb.cells), "experiments are kept without outputs: tools/strip_experiments.py"
+    assert not any(c.get("outputs") for c in nb.cells), "run tools/strip_experiments.py: experiments have no outputs"
     assert not any("#| export" in c.source for c in nb.cells), "experiments export nothing"

@@ -184,9 +184,9 @@ def test_scales_stand_in_the_order_that_last_result_looks_at():
 
 
 def test_digest_follows_imports():
-    used = set(code_digest.modules("from simpool.train import fit"))
-    assert {"simpool.train", "simpool.dino", "simpool.core", "simpool.attention", "simpool.simpool"} <= used
-    assert "simpool.sweep" not in used
+    used = set(code_digest.modules("from simpool.pretrain import pretrain"))
+    assert {"simpool.loop", "simpool.dino", "simpool.core", "simpool.attention", "simpool.data.multicrop"} <= used
+    assert "simpool.reproduce.sweep" not in used
     assert {"simpool", "simpool.maps", "simpool.kernels"} <= set(code_digest.modules("from simpool import SimPool"))
     assert "simpool.kernels" in code_digest.modules("from . import kernels", "simpool")
 

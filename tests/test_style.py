@@ -33,7 +33,8 @@ def argument_comments(path):
     "The docments of a module: one comment per argument or field"
     for line in path.read_text().splitlines():
         found = re.match(r"    +(\w+) *:[^#]*,? # (.+)$", line)
-        if found and (line.rstrip().split(" # ")[0].endswith(",") or line.startswith("    ") and not line.startswith("        ")):
+        field = line.startswith("    ") and not line.startswith("        ")
+        if found and (line.split(" # ")[0].rstrip().endswith(",") or field):
             yield found[1], found[2]
 
 
@@ -59,9 +60,7 @@ def test_identifiers_are_american():
 
 
 def test_readme_is_short():
-    words = re.findall(r"\w[\w'’-]*", re.sub(r"<!--.*?-->|\]\([^)]*\)|```.*?```|<img[^>]*>", " ", (ROOT/"README.md").read_text(), flags=re.S))
+    no_prose = r"<!--.*?-->|\]\([^)]*\)|```.*?```|<img[^>]*>"
+    words = re.findall(r"\w[\w'’-]*", re.sub(no_prose, " ", (ROOT/"README.md").read_text(), flags=re.S))
     assert len(words) <= 900, len(words)
 
-
-def test_pipeline_is_short():
-    assert len((ROOT/"dvc.yaml").read_text().splitlines()) <= 110

@@ -7,15 +7,22 @@ import torch
 
 
 def golden_tensor(name, shape, seed=0, scale=None):
-    "N(0, 1) times `scale`; without it, what suits a parameter of this name (matrices 1.4/sqrt(fan in), norms near 1, the rest near 0)"
-    if name.endswith("num_batches_tracked"): return torch.tensor(7)
-    noise = np.random.default_rng(zlib.crc32(f"{seed}:{name}".encode())).standard_normal(tuple(shape)).astype(np.float32)
+    "N(0, 1) times `scale`; without it by the parameter's name: matrices 1.4/sqrt(fan in), norms near 1, others near 0"
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(7)
+    rng = np.random.default_rng(zlib.crc32(f"{seed}:{name}".encode()))
+    noise = rng.standard_normal(tuple(shape)).astype(np.float32)
     small = np.float32(0.05)*noise
-    if scale is not None: value = noise*np.float32(scale)
-    elif name.endswith(("running_var", "weight_g")): value = 1 + np.abs(small)
-    elif len(shape) >= 2 and not name.endswith(("pos_embed", "cls_token")): value = noise*np.float32(1.4/math.sqrt(np.prod(shape[1:])))
-    elif name.endswith("weight"): value = 1 + small
-    else: value = small
+    if scale is not None:
+        value = noise*np.float32(scale)
+    elif name.endswith(("running_var", "weight_g")):
+        value = 1 + np.abs(small)
+    elif len(shape) >= 2 and not name.endswith(("pos_embed", "cls_token")):
+        value = noise*np.float32(1.4/math.sqrt(np.prod(shape[1:])))
+    elif name.endswith("weight"):
+        value = 1 + small
+    else:
+        value = small
     return torch.from_numpy(np.ascontiguousarray(value))
 
 
