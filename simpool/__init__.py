@@ -17,6 +17,7 @@ Modules:
 - `simpool.fused`: The layer as one operation with a hand-written backward pass that saves only its input
 - `simpool.loop`: One training loop with deterministic batches, a log, checkpoints and exact resume
 - `simpool.maps`: From images to attention maps in one call, and the picture of them
+- `simpool.model`: A network with attention pooling in one call: `create_model("vit_small_patch16_224", pool="simpool")`
 - `simpool.monitor`: Is a training healthy? Collapse, time spent waiting for images, learning curves
 - `simpool.optim`: Which parameters decay, DINO's gradient clip, and the LARS optimizer
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
