@@ -10,6 +10,7 @@ Modules:
 - `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
+- `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
 - `simpool.evaluation.features`: The pooled vector, or the attention map, of every image of a dataset
 - `simpool.evaluation.knn`: Weighted nearest-neighbor classification: how the papers read features without training anything
 - `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
