@@ -2,6 +2,7 @@
 
 Modules:
 
+- `simpool.reproduce.bench`: How fast the layer, the training step, the views and the neighbors are, as ratios to other implementations
 - `simpool.reproduce.cards`: A released network and its model card: the card's k-NN numbers, ours, and the difference
 - `simpool.reproduce.cost`: What a network costs: parameters and multiply-accumulates, counted as Table 8 of the paper counts them
 - `simpool.reproduce.paper`: Every published number that results here are compared with, once, with its source"""
