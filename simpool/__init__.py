@@ -22,6 +22,7 @@ Modules:
 - `simpool.monitor`: Is a training healthy? Collapse, time spent waiting for images, learning curves
 - `simpool.optim`: Which parameters decay, DINO's gradient clip, and the LARS optimizer
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
+- `simpool.reproduce.bench`: How fast the layer, the training step, the views and the neighbors are, as ratios to other implementations
 - `simpool.reproduce.cards`: A released network and its model card: the card's k-NN numbers, ours, and the difference
 - `simpool.reproduce.cost`: What a network costs: parameters and multiply-accumulates, counted as Table 8 of the paper counts them
 - `simpool.reproduce.paper`: Every published number that results here are compared with, once, with its source
