@@ -75,7 +75,8 @@ def counted(name, taken):
     named = [f"{name}.{n}" for n in taken]
     if named and all(map(module_file, named)):
         return [*parents, *[name]*(name != "simpool"), *named]
-    below = [p.relative_to(ROOT).with_suffix("").parts for p in sorted(path.parent.rglob("*.py"))]
+    files = [f for f in sorted(path.parent.rglob("*.py")) if f.name != "_modidx.py"] # nbdev's index is no code
+    below = [f.relative_to(ROOT).with_suffix("").parts for f in files]
     return [*parents, *(".".join(p[:-1] if p[-1] == "__init__" else p) for p in below)]
 
 
