@@ -622,6 +622,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.format_bench': ( 'reproduce.bench.html#format_bench',
                                                                                    'simpool/reproduce/bench.py'),
+                                         'simpool.reproduce.bench.goals_page': ( 'reproduce.bench.html#goals_page',
+                                                                                 'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.jpegs': ('reproduce.bench.html#jpegs', 'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.knn_contenders': ( 'reproduce.bench.html#knn_contenders',
                                                                                      'simpool/reproduce/bench.py'),

@@ -17,7 +17,7 @@ __all__ = ['PEERS', 'f32', 'bf16', 'SIZES', 'TINY_VIT', 'CUDA_LAYERS', 'VITS_FLO
            'bench_step', 'pairwise_loss', 'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs',
            'open_jpeg', 'view_contenders', 'one_core', 'bench_views', 'class_vectors', 'faiss_search', 'sklearn_search',
            'knn_contenders', 'bench_knn', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part',
-           'check_request', 'run_in_process', 'bench', 'printed_row', 'format_bench']
+           'check_request', 'run_in_process', 'bench', 'printed_row', 'format_bench', 'goals_page']
 
 # %% ../../nbs/76_reproduce.bench.ipynb #4dc8b115
 import copy
@@ -25,12 +25,14 @@ import ctypes
 import importlib.util
 import io
 import itertools
+import json
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -835,3 +837,19 @@ def format_bench(
         reference = f", reference: {group[0]['reference']}" if "reference" in columns else ""
         tables.append(f"{part}{reference}\n" + format_rows([printed_row(r, columns) for r in group]))
     return "\n\n".join(tables)
+
+# %% ../../nbs/76_reproduce.bench.ipynb #a31672ce
+def goals_page(
+    folder:Path, # results/bench: one folder per processor, each with a bench.json
+)->str: # Markdown
+    "Write what was to be reached and what was, one column per processor"
+    runs = {p.parent.name: json.loads(p.read_text()) for p in sorted(Path(folder).glob("*/bench.json"))}
+    rows = {}
+    for name, facts in runs.items():
+        for r in facts["reached"]:
+            rows.setdefault(r["what"], {"times as fast": r["what"], "goal": r["goal"]})[name] = r["here"]
+    table = [dict.fromkeys(["times as fast", "goal", *runs], "-") | row for row in rows.values()]
+    sources = [f"- `{name}`: {f['machine']}, commit {f['commit']}, {f['date']}, {f['minutes']:.0f} minutes, torch {f['torch']}"
+               for name, f in runs.items()]
+    return "\n".join(["# Speed by processor", "", "Median and quartiles of ratios, measured in alternation in one run.", "",
+                      format_rows(table, markdown=True), "", *sources, ""])
