@@ -16,6 +16,7 @@ Modules:
 - `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
 - `simpool.fused`: The layer as one operation with a hand-written backward pass that saves only its input
+- `simpool.kernels`: SimPool on a GPU in Triton: features are read twice forward and twice backward, and only they are saved
 - `simpool.loop`: One training loop with deterministic batches, a log, checkpoints and exact resume
 - `simpool.maps`: From images to attention maps in one call, and the picture of them
 - `simpool.model`: A network with attention pooling in one call: `create_model("vit_small_patch16_224", pool="simpool")`
