@@ -133,7 +133,7 @@ def show_dumbbells(
     here:list[float], # differences measured here, in points
     paper:list[float], # the paper's differences, in points; NaN where it has none
     least:float=0., # a smaller difference here is not significant; drawn as a band around zero
-    xlabel:str="top-1 minus SimPool's, points", # of the axis
+    xlabel:str="top-1 minus SimPool's, points", # label of the horizontal axis
 ): # a matplotlib figure
     "Draw the difference here and the paper's on one line per row"
     with plt.rc_context(STYLE):
@@ -155,8 +155,8 @@ def slope(
     values:list[float], # two numbers in percent: baseline, SimPool
     names:list[str], # their poolings, which decide color and marker
     error:float=0., # half width of their interval
-    color:str=None, # of the line and of both dots; None: each dot its own, the line gray
-    label:str=None, # for the legend
+    color:str=None, # color of the line and of both dots; None: each dot its own, the line gray
+    label:str=None, # name in the legend
 ):
     "Draw two dots with intervals, joined by a line"
     ax.plot([0, 1], values, color=color or ".5", lw=1.2, zorder=1, label=label)
@@ -167,7 +167,7 @@ def slope(
 def show_slopes(
     panels:list[dict], # title, names, trained, untrained (two numbers each, percent), error, note (the paper's values)
     chance:float, # percent, drawn as a dotted line
-    ylabel:str="k-NN top-1, %", # of the axis
+    ylabel:str="k-NN top-1, %", # label of the vertical axis
 ): # a matplotlib figure
     "Draw one panel per training: from the baseline to SimPool, trained and untrained"
     with plt.rc_context(STYLE):
@@ -186,7 +186,7 @@ def show_slopes(
 # %% ../../nbs/72_reproduce.plots.ipynb #b0b4849f
 def show_curves(
     panels:dict[str, dict], # title -> {contender: (x, y, half width of the interval, or None)}
-    xlabel:str, # of all panels
+    xlabel:str, # label of the horizontal axes
     ylabels:list[str], # one per panel
     ticks:list=None, # labels of x where it is an index; None: numbers
 ): # a matplotlib figure
@@ -208,8 +208,8 @@ def show_curves(
 def show_square(
     square:pd.DataFrame, # numbers with row and column labels
     chosen:tuple, # (row label, column label) that gets a frame
-    xlabel:str, # of the columns
-    ylabel:str, # of the rows
+    xlabel:str, # label of the columns
+    ylabel:str, # label of the rows
     title:str="", # above
 ): # a matplotlib figure
     "Draw a table of numbers as a heat map, each number written in its cell"
