@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from simpool.reproduce.results import read_run, read_table, run_paths
 from simpool.data.scenes import load_scenes
+from simpool.reproduce.results import read_run, read_table, run_paths
 
 ROOT = Path(__file__).parents[1]
 POOLS = "baseline", "simpool"
@@ -85,7 +85,7 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"}
     assert set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"}
     maps, _ = read_table(results/"attention")
-    assert {"uniform", "centre box"} < set(maps.network)
+    assert {"uniform", "center box"} < set(maps.network)
     assert maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
     model_card, _ = read_table(results/"model_card")
     assert model_card.minimum.nunique() == 3, "SimPool with gamma: two batch sizes and each image by itself"
@@ -116,7 +116,7 @@ def check_table_2(results, knn):
 def check_pages(folder):
     "Every table is on a page, every picture that a page shows is there"
     report, framework = ((folder/f"{name}.md").read_text() for name in ("report", "framework"))
-    assert "baseline → SimPool" in report and "classifier" in report and (folder/"figure.png").stat().st_size > 5000
+    assert "baseline → SimPool" in report and "classifier" in report and (folder/"flow.png").stat().st_size > 5000
     titles = "Figure 3", "Table 8", "Table 9", "Table 10, left", "Table 10, right", "The exponent"
     assert all(f"## {title}" in framework for title in titles) and "| SimPool |" in framework
     shown = [line.partition(")")[0] for line in framework.split("](")[1:]]
