@@ -172,7 +172,7 @@ def test_the_benchmark(project, monkeypatch):
     run(project, "bench", monkeypatch, parts=parts, own_process=False)
     folder = next((project/"results"/"scratch").glob("*/bench.csv")).parent
     table, facts = pd.read_csv(folder/"bench.csv"), json.loads((folder/"bench.json").read_text())
-    assert set(table.part) == set(parts) and (table.ratio.dropna() > 0).all() and facts["processor"]
+    assert set(table.part) == set(parts) and (table.ratio.dropna() > 0).all() and facts["machine"]
     said = " ".join(r["what"] for r in facts["reached"])
     assert all(words in said for words in ("slowest of", "optimizer and average", "saved activations"))
     assert all((folder/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))
