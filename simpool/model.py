@@ -264,7 +264,7 @@ def create_model(
     gamma:float|str|None="auto", # exponent of SimPool; "auto": 1.25 for transformers, 2.0 for convnets; None: mean
     num_classes:int=0, # classes of the linear classifier; 0: the output is the pooled vector
     in_chans:int=3, # channels of the images
-    img_size:int|tuple[int, int]|None=None, # side or (h, w) of a transformer's position embedding; None: timm's own
+    img_size:int|tuple[int, int]|None=None, # side or (h, w) of the position embedding, not a limit; None: timm's
     norm_first:bool=False, # transformers: norm before the pooling (official supervised) or after (self-supervised)
     positions:str="timm", # position embeddings as in the code of "timm", "dino" or "simpool"; see `set_positions`
     pool_kwargs:dict=None, # options of `create_pool`, e.g. dict(value_min="batch", use_beta=True)
