@@ -2,6 +2,7 @@
 
 Modules:
 
+- `simpool.cli`: `simpool pretrain | knn | attend | verify | bench`: the package without a notebook
 - `simpool.reproduce.bench`: How fast the layer, the training step, the views and the neighbors are, as ratios to other implementations
 - `simpool.reproduce.cards`: A released network and its model card: the card's k-NN numbers, ours, and the difference
 - `simpool.reproduce.cost`: What a network costs: parameters and multiply-accumulates, counted as Table 8 of the paper counts them
@@ -13,36 +14,56 @@ Modules:
 __all__ = []
 
 # %% ../nbs/90_api.ipynb #47d874bd
+import sys
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 
-from . import fused
+from . import fused  # noqa: F401 (the fused form of the layer registers itself)
 
 __version__ = "0.1.0"
 
 # %% ../nbs/90_api.ipynb #a05d9bf1
 if find_spec("triton"):
-    from simpool import kernels
+    from simpool import kernels  # noqa: F401
 
 # %% ../nbs/90_api.ipynb #8a8e6dbb
 _HOME = dict(
     SimPool="simpool",
-    create_pool="pools", list_pools="pools", register_pool="pools",
+    create_pool="pools",
+    list_pools="pools",
+    register_pool="pools",
     create_model="model",
     load_checkpoint="checkpoint",
-    attention_maps="maps", show_attention="maps",
+    attention_maps="maps",
+    show_attention="maps",
     knn_classify="evaluation.knn",
-    pretrain="pretrain", train_supervised="supervised",
-    DINOHead="dino", DINOLoss="dino", BAMLoss="bam",
-    cosine_schedule="schedule", LARS="optim",
+    pretrain="pretrain",
+    train_supervised="supervised",
+    DINOHead="dino",
+    DINOLoss="dino",
+    BAMLoss="bam",
+    cosine_schedule="schedule",
+    LARS="optim",
 )
 __all__ = list(_HOME)
 
+# %% ../nbs/90_api.ipynb #0927293e
 def __getattr__(name):
-    "Import a public name from its module when it is first asked for"
+    "Import a public name from its module when it is first used"
     if name not in _HOME:
         raise AttributeError(f"module 'simpool' has no attribute {name!r}")
     return getattr(import_module(f"simpool.{_HOME[name]}"), name)
 
 def __dir__():
+    "List the names of the package, with those that are not imported yet"
     return sorted([*globals(), *_HOME])
+
+# %% ../nbs/90_api.ipynb #61fb1fb8
+class _Package(ModuleType):
+    "Keep public names for the objects they name, not for modules of the same name"
+    def __setattr__(self, name, value):
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+sys.modules[__name__].__class__ = _Package
