@@ -184,7 +184,7 @@ def collate(
     images:list, # PIL images of a batch
     labels:list, # their labels; not used
     rng:np.random.Generator, # source of randomness
-)->list[Tensor]: # for each view (B, C, size, size) uint8
+)->list[Tensor]: # views, each (B, C, size, size) uint8
     "Cut the views of a batch; runs in the loader's processes"
     return self.config.crops.crop_views(images, rng, self.device)
 
@@ -201,7 +201,7 @@ def project(
 @patch
 def step(
     self:SelfDistillation,
-    crops:list[Tensor], # for each view (B, C, size, size) uint8
+    crops:list[Tensor], # views, each (B, C, size, size) uint8
     step:int, # number of the step in the run
     epoch:int, # number of the epoch
 )->dict[str, Tensor]: # loss, its parts in nats, learning rate
