@@ -197,7 +197,7 @@ def project(
     "Return the head's output for the pooled vectors of all views"
     return net["head"](net["backbone"](groups))
 
-# %% ../nbs/48_pretrain.ipynb #ed3c69a2
+# %% ../nbs/48_pretrain.ipynb #d56999bc
 @patch
 def step(
     self:SelfDistillation,
