@@ -54,9 +54,9 @@ class PretrainConfig:
     clip_grad:float = 0. # largest gradient norm, of each parameter (DINO) or of all together (BAM); 0: no clipping
     momentum_teacher:float = .996 # share of the teacher that stays in each update, at the start; 1 at the end
     precision:str = "auto" # number format of the forward pass: auto (bf16 where it pays), bf16 or fp32
-    compile_mode:str = execution_setting("none") # torch.compile mode of the backbones, or none; see COMPILE_MODES
+    compile_mode:str = execution_setting("none") # torch.compile: none, default, reduce-overhead or max-autotune
     grad_checkpointing:bool = execution_setting(False) # recompute activations in the backward pass: less memory
-    packing:bool|None = execution_setting(None) # all views through a ViT's blocks together; None: on a GPU only
+    packing:bool|None = execution_setting(None) # all views through a ViT's blocks together; by default on a GPU only
     crops:MultiCrop = field(default_factory=MultiCrop) # sizes, scales and colors of the views
 
 # %% ../nbs/48_pretrain.ipynb #eda14f4f
@@ -184,7 +184,7 @@ def collate(
     images:list, # PIL images of a batch
     labels:list, # their labels; not used
     rng:np.random.Generator, # source of randomness
-)->list[Tensor]: # views, each (B, C, size, size) uint8
+)->list[Tensor]: # for each view (B, C, size, size) uint8
     "Cut the views of a batch; runs in the loader's processes"
     return self.config.crops.crop_views(images, rng, self.device)
 
@@ -201,7 +201,7 @@ def project(
 @patch
 def step(
     self:SelfDistillation,
-    crops:list[Tensor], # views, each (B, C, size, size) uint8
+    crops:list[Tensor], # views from `collate`, one tensor (B, C, size, size) uint8 each
     step:int, # number of the step in the run
     epoch:int, # number of the epoch
 )->dict[str, Tensor]: # loss, its parts in nats, learning rate
