@@ -711,8 +711,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.run_part': ( 'reproduce.bench.html#run_part',
                                                                                'simpool/reproduce/bench.py'),
-                                         'simpool.reproduce.bench.saved_activations': ( 'reproduce.bench.html#saved_activations',
-                                                                                        'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.sklearn_search': ( 'reproduce.bench.html#sklearn_search',
                                                                                      'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.spread': ('reproduce.bench.html#spread', 'simpool/reproduce/bench.py'),

@@ -12,10 +12,10 @@ also draws them. lightly, faiss and scikit-learn are optional: `pip install '.[b
 # %% auto #0
 __all__ = ['PEERS', 'f32', 'bf16', 'SIZES', 'TINY_VIT', 'CUDA_LAYERS', 'VITS_FLOPS', 'PARTS', 'PRINTED', 'time_contenders',
            'spread', 'as_rows', 'retain_freed_memory', 'textbook', 'layer_contenders', 'check_agreement',
-           'pass_through', 'bench_case', 'bench_layer', 'saved_activations', 'bench_memory', 'missing_peers',
-           'LightlyStep', 'CropsWithoutColors', 'our_step', 'lightly_step', 'other_steps', 'step_contenders',
-           'bench_step', 'pairwise_loss', 'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs',
-           'open_jpeg', 'view_contenders', 'one_core', 'bench_views', 'class_vectors', 'faiss_search', 'sklearn_search',
+           'pass_through', 'bench_case', 'bench_layer', 'bench_memory', 'missing_peers', 'LightlyStep',
+           'CropsWithoutColors', 'our_step', 'lightly_step', 'other_steps', 'step_contenders', 'bench_step',
+           'pairwise_loss', 'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs', 'open_jpeg',
+           'view_contenders', 'one_core', 'bench_views', 'class_vectors', 'faiss_search', 'sklearn_search',
            'knn_contenders', 'bench_knn', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part',
            'check_request', 'run_in_process', 'bench', 'printed_row', 'format_bench', 'goals_page']
 
@@ -44,7 +44,7 @@ from timm.layers.other_pool import SimPool1d, SimPool2d
 from torch import Tensor, nn
 from torchvision import transforms
 
-from ..core import UserError, format_rows, progress
+from ..core import UserError, format_rows, progress, saved_activations
 
 # %% ../../nbs/76_reproduce.bench.ipynb #92e086b7
 from ..data.multicrop import MultiCrop
@@ -215,22 +215,6 @@ def bench_layer(
     for case, gamma, backward in progress(list(itertools.product(cases, gammas, (False, True))), "layer"):
         rows += bench_case(case, gamma, backward, device, rounds, calls, leave_out)
     return rows
-
-# %% ../../nbs/76_reproduce.bench.ipynb #2335cc88
-def saved_activations(
-    contender, # function of the input
-    x:Tensor, # input that requires a gradient
-    parameters:list=(), # tensors that do not count
-)->float: # multiples of the input's memory; 1 is the input itself
-    "Measure what autograd saves for the backward pass"
-    storages, own = {}, {p.untyped_storage().data_ptr() for p in parameters}
-    def note(t):
-        if t.untyped_storage().data_ptr() not in own:
-            storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        contender(x)
-    return sum(storages.values())/(x.numel()*x.element_size())
 
 # %% ../../nbs/76_reproduce.bench.ipynb #b2c54ed9
 def bench_memory(
