@@ -180,11 +180,11 @@ def run_git(
 
 def git_commit(
     folder:str|Path=None, # root of a checkout; None: the checkout that this package is in
-)->str: # short hash, with "+" if there are uncommitted changes; "version ..." outside a checkout
+)->str: # short hash, "+" if there are uncommitted changes; outside a checkout SIMPOOL_COMMIT or the version
     "Name the commit of the code"
     folder = Path(folder or Path(find_spec("simpool").origin).parents[1]).resolve()
     if run_git(folder, "rev-parse", "--show-toplevel") != str(folder): # another project's repository may contain it
-        return f"version {version('simpool')}"
+        return os.environ.get("SIMPOOL_COMMIT") or f"version {version('simpool')}"
     changed = run_git(folder, "status", "--porcelain", "-uno", "--", ":/simpool", ":/nbs/experiments")
     return run_git(folder, "rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
 

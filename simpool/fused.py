@@ -219,13 +219,13 @@ class PoolGradient:
         options:tuple, # num_heads, gamma, eps, norm_eps, value_min
     ):
         self.x, *params = inputs
-        self.z, self.attn, self.gap, self.q, self.w, self.mean, self.rstd, self.low, self.at = saved
+        self.z, self.attn, self.gap, self.q, self.w, self.mean, self.rstd, self.v_min, self.v_argmin = saved
         self.nh, self.gamma, self.eps, self.norm_eps, self.value_min = options
         self.gain, self.bias, self.wq, _, self.wk = (t if t is None else t.to(self.z.dtype) for t in params)
         self.dattn = dattn
         self.N, self.D = self.x.shape[1:]
         self.make_basis(dz.to(self.z.dtype))
-        self.psi = self.make_room()
+        self.psi = self.allocate()
 
 # %% ../nbs/14_fused.ipynb #47372e80
 @patch
@@ -251,60 +251,60 @@ def make_basis(
     self:PoolGradient,
     dz:Tensor, # gradient of z (B, D)
 ):
-    "Set e, and the rows `ge`, `gw` and `basis` whose combinations make the gradient of x"
-    self.e = dz if self.gamma is None else dz*self.z.pow(1-self.gamma) # (B, D)
-    self.ge = self.by_head(self.e*self.gain) # (B, nh, D)
-    gw = self.w*self.gain
-    self.gw = gw - gw.mean(-1, keepdim=True) # (B, nh, D)
+    "Set dz_root, and the rows `root_gain`, `w_gain` and `basis` whose combinations make the gradient of x"
+    self.dz_root = dz if self.gamma is None else dz*self.z.pow(1-self.gamma) # (B, D)
+    self.root_gain = self.by_head(self.dz_root*self.gain) # (B, nh, D)
+    w_gain = self.w*self.gain
+    self.w_gain = w_gain - w_gain.mean(-1, keepdim=True) # (B, nh, D)
     if self.gamma is None:
-        self.ge = self.ge - self.ge.mean(-1, keepdim=True)
-    self.basis = self.gw if self.gamma is not None else torch.cat([self.gw, self.ge], 1)
+        self.root_gain = self.root_gain - self.root_gain.mean(-1, keepdim=True)
+    self.basis = self.w_gain if self.gamma is not None else torch.cat([self.w_gain, self.root_gain], 1)
 
 @patch
-def make_room(self:PoolGradient)->Tensor: # uninitialized memory (B, N, D)
+def allocate(self:PoolGradient)->Tensor: # uninitialized memory (B, N, D)
     "Allocate memory that holds psi after the first pass and the gradient of x after the second"
     return self.x.new_empty(self.x.shape, dtype=self.z.dtype)
 
 # %% ../nbs/14_fused.ipynb #78d61171
 @patch
-def collect_power(
+def first_pass_power(
     self:PoolGradient,
     s:slice, # slice of the images, b of them
     x:Tensor, # their features (b, N, D)
     attn:Tensor, # their attention (b, nh, N)
     rstd:Tensor, # 1/std of their positions (b, 1, N)
     mean:Tensor, # means of their positions (b, 1, N)
-)->tuple: # dattn and ge^T (psi x-hat) (b, nh, N), mean_h (b, N), total (b, D), dgain (b, D)
-    "Collect what comes through the power mean, and keep psi for `write`"
-    e, ge = self.e[s], self.ge[s]
+)->tuple: # dattn and root_gain^T (psi x-hat) (b, nh, N), mean_h (b, N), total (b, D), dgain (b, D)
+    "Collect what comes through the power mean, and keep psi for `second_pass`"
+    dz_root, root_gain = self.dz_root[s], self.root_gain[s]
     u = normalize_tokens(x, (self.gain, self.bias, self.norm_eps))[0]
-    u = shift_positive(u, self.low if self.value_min == "batch" else self.low[s], self.eps)
+    u = shift_positive(u, self.v_min if self.value_min == "batch" else self.v_min[s], self.eps)
     psi = power_and_derivative(u, self.gamma, out=self.psi[s])
-    dattn = torch.bmm(self.by_head(e/self.gamma), u.mT)
+    dattn = torch.bmm(self.by_head(dz_root/self.gamma), u.mT)
     psi_x = torch.mul(psi, x, out=u)
-    psi_h = torch.bmm(ge, psi.mT)
-    through_values = (torch.bmm(ge, psi_x.mT) - psi_h*mean)*rstd
+    psi_h = torch.bmm(root_gain, psi.mT)
+    through_values = (torch.bmm(root_gain, psi_x.mT) - psi_h*mean)*rstd
     rows = attn*rstd
     sums = torch.bmm(torch.cat([attn, rows*mean], 1), psi)
-    total = e*self.own_head(sums[:, :self.nh])
-    dgain = e*self.own_head(torch.bmm(rows, psi_x) - sums[:, self.nh:])
+    total = dz_root*self.own_head(sums[:, :self.nh])
+    dgain = dz_root*self.own_head(torch.bmm(rows, psi_x) - sums[:, self.nh:])
     return dattn, through_values, (attn*psi_h).sum(1)/self.D, total, dgain
 
 # %% ../nbs/14_fused.ipynb #418ffea6
 @patch
-def collect(
+def first_pass(
     self:PoolGradient,
     s:slice, # slice of the images, b of them
 )->tuple: # ds (b, nh, N), dw (b, nh, D), dgain (b, D), total (b, D), mean_h (b, N), mean_hx (b, N)
     "Run the first pass: sums over positions, and the means that the LayerNorm's gradient needs"
-    x, attn, e = self.x[s].to(self.z.dtype).contiguous(), self.attn[s], self.e[s]
+    x, attn, dz_root = self.x[s].to(self.z.dtype).contiguous(), self.attn[s], self.dz_root[s]
     rstd, mean = self.rstd[s][:, None], self.mean[s][:, None]
     inner = torch.bmm(self.basis[s], x.mT)*rstd
     if self.gamma is None:
         dattn = through_values = inner[:, self.nh:]
-        total, mean_h = e, torch.zeros_like(rstd[:, 0])
+        total, mean_h = dz_root, torch.zeros_like(rstd[:, 0])
     else:
-        dattn, through_values, mean_h, total, dgain = self.collect_power(s, x, attn, rstd, mean)
+        dattn, through_values, mean_h, total, dgain = self.first_pass_power(s, x, attn, rstd, mean)
     if self.dattn is not None:
         dattn = dattn + self.dattn[s].to(dattn.dtype)
     ds = softmax_backward(attn, dattn)
@@ -312,7 +312,7 @@ def collect(
     sums = torch.bmm(rows, x) - (rows*mean).sum(-1, keepdim=True) # rows times x-hat
     ds_x = sums[:, :self.nh]
     if self.gamma is None:
-        dgain = e*self.own_head(sums[:, self.nh:])
+        dgain = dz_root*self.own_head(sums[:, self.nh:])
     mean_hx = (attn*through_values + ds*inner[:, :self.nh]).sum(1)/self.D
     return ds, ds_x*self.gain, dgain + (self.w[s]*ds_x).sum(1), total, mean_h, mean_hx
 
@@ -328,7 +328,7 @@ def give_to_minimum(
 )->Tensor: # amounts to add to the gradient of x, one per minimum
     "Subtract the sum of a e psi at the places of the minima"
     amount = -{"sample": total.sum(1), "batch": total.sum()[None], "channel": total.flatten()}[self.value_min]
-    position, channel = self.at//self.D, self.at%self.D
+    position, channel = self.v_argmin//self.D, self.v_argmin%self.D
     rstd = self.rstd.flatten()[position]
     x_hat = (self.x[position//self.N, position%self.N, channel].to(rstd.dtype) - self.mean.flatten()[position])*rstd
     dbias.index_add_(0, channel, amount)
@@ -356,7 +356,7 @@ def low_rank(
 
 # %% ../nbs/14_fused.ipynb #44e51fbe
 @patch
-def write(
+def second_pass(
     self:PoolGradient,
     ds:Tensor, # gradient of the scores (B, nh, N)
     dgap:Tensor, # gradient of the averages (B, D)
@@ -371,7 +371,7 @@ def write(
         if self.gamma is None:
             torch.bmm(coef[s], basis[s], out=dx)
         else:
-            dx.mul_(self.ge[s].sum(1, keepdim=True)) # each channel is nonzero in one head only
+            dx.mul_(self.root_gain[s].sum(1, keepdim=True)) # each channel is nonzero in one head only
             dx.unflatten(2, (self.nh, -1)).mul_((self.attn[s]*self.rstd[s][:, None]).mT[..., None])
             dx.baddbmm_(coef[s], basis[s])
         dx.addcmul_(self.x[s].to(dx.dtype).contiguous(), k[s][..., None], value=-1)
@@ -381,15 +381,15 @@ def write(
 @patch
 def run(self:PoolGradient)->tuple: # gradients of x, gain, bias, W_Q, its bias, W_K
     "Run both passes"
-    parts = [self.collect(s) for s in chunks(self.x)]
+    parts = [self.first_pass(s) for s in chunks(self.x)]
     ds, dw, dgain, total, mean_h, mean_hx = (t[0] if len(t) == 1 else torch.cat(t) for t in zip(*parts))
     dgain, dbias = dgain.sum(0), total.sum(0)
     if self.gamma is not None:
         to_minimum = self.give_to_minimum(total, dgain, dbias, mean_h, mean_hx)
     dgap, dwq, dbq, dwk = query_backward(dw, self.gap, self.q, self.wq, self.wk)
-    dx = self.write(ds, dgap, mean_h, mean_hx)
+    dx = self.second_pass(ds, dgap, mean_h, mean_hx)
     if self.gamma is not None:
-        dx.view(-1).index_add_(0, self.at, to_minimum)
+        dx.view(-1).index_add_(0, self.v_argmin, to_minimum)
     return dx, dgain, dbias, dwq, dbq, dwk
 
 # %% ../nbs/14_fused.ipynb #0d20e6ba

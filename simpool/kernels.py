@@ -16,7 +16,7 @@ __all__ = ['load_tile', 'load_row', 'load_positions', 'load_minimum', 'shift_pos
            'combine_minima', 'first_read', 'value_power', 'add_to_softmax', 'store_softmax', 'load_normalized',
            'pool_kernel', 'merge_kernel', 'second_read', 'supported', 'pool_in_triton', 'value_gradient',
            'store_score_gradient', 'store_means', 'zero_gradients', 'add_gradients', 'store_gradients',
-           'collect_kernel', 'store_tile', 'write_kernel', 'TritonGradient', 'backward_in_triton']
+           'first_pass_kernel', 'store_tile', 'second_pass_kernel', 'TritonGradient', 'backward_in_triton']
 
 # %% ../nbs/15_kernels.ipynb #94df75bd
 import torch
@@ -417,18 +417,18 @@ def pool_in_triton(
 @triton.jit
 def value_gradient(
     x_hat, a, # normalized rows (BN, BD), their attention (BN,)
-    e, g, c, # gradient of y times gamma, weight and bias of the LayerNorm (BD,)
+    dz_root, g, c, # gradient of y times gamma, weight and bias of the LayerNorm (BD,)
     v_min, eps, # minimum of each channel (BD,), number added to the values
     GAMMA:tl.constexpr, # exponent, or None
 ):
     "Compute a psi (BN, BD), the weight of each value, and the gradient of the attention (BN,)"
     v = x_hat*g[None, :] + c[None, :]
     if GAMMA is None:
-        weight, da = tl.broadcast_to(a[:, None], v.shape), tl.sum(e[None, :]*v, 1)
+        weight, da = tl.broadcast_to(a[:, None], v.shape), tl.sum(dz_root[None, :]*v, 1)
     else:
         u = shift_positive(v, v_min, eps)
         psi = power_gamma_minus_one(u, GAMMA)
-        weight, da = a[:, None]*psi, tl.sum(e[None, :]*(u*psi), 1)/GAMMA
+        weight, da = a[:, None]*psi, tl.sum(dz_root[None, :]*(u*psi), 1)/GAMMA
     return weight, da
 
 # %% ../nbs/15_kernels.ipynb #b094f4d8
@@ -447,15 +447,15 @@ def store_score_gradient(
 
 @triton.jit
 def store_means(
-    mean_h, mean_hx, mean_wx, # out: means over channels (B, N), see `collect_kernel`
+    mean_h, mean_hx, mean_wx, # out: means over channels (B, N), see `first_pass_kernel`
     b, n, N, D, # image, positions (BN,), sizes
-    ge, gw, weight, x_hat, # e and w times the gain (BD,), a psi and normalized rows (BN, BD)
+    root_gain, w_gain, weight, x_hat, # dz_root and w times the gain (BD,), a psi and normalized rows (BN, BD)
 ):
     "Store the means over channels that the gradient of a LayerNorm needs"
     here, inside = b*N + n, n < N
-    tl.store(mean_h + here, tl.sum(ge[None, :]*weight, 1)/D, mask=inside)
-    tl.store(mean_hx + here, tl.sum(ge[None, :]*weight*x_hat, 1)/D, mask=inside)
-    tl.store(mean_wx + here, tl.sum(gw[None, :]*x_hat, 1)/D, mask=inside)
+    tl.store(mean_h + here, tl.sum(root_gain[None, :]*weight, 1)/D, mask=inside)
+    tl.store(mean_hx + here, tl.sum(root_gain[None, :]*weight*x_hat, 1)/D, mask=inside)
+    tl.store(mean_wx + here, tl.sum(w_gain[None, :]*x_hat, 1)/D, mask=inside)
 
 # %% ../nbs/15_kernels.ipynb #bebe376b
 @triton.jit
@@ -495,28 +495,29 @@ def store_gradients(
 
 # %% ../nbs/15_kernels.ipynb #44e14ed1
 @triton.jit
-def collect_kernel(
+def first_pass_kernel(
     x, gain, bias, # features (B, N, D), by strides; weight and bias of the LayerNorm (D,)
-    e, ge, gw, mid, # gradient of y times gamma, e and w times the gain (B, D), sum of attention times its gradient (B,)
+    dz_root, root_gain, w_gain, mid, # gradient of y times gamma, it and w times the gain (B, D), sum of a da (B,)
     attn, dattn, # attention (B, N), its gradient from the loss (B, N) or None
     mean, rstd, v_min, # mean and 1/std of each position (B, N), minima (B,), (1,) or (B, D)
-    ds, mean_h, mean_hx, mean_wx, # out: gradient of scores; means over channels of h, h x-hat, gw x-hat (B, N)
+    ds, mean_h, mean_hx, mean_wx, # out: gradient of scores; means over channels of h, h x-hat, w_gain x-hat (B, N)
     sums, # out: a program's sums of ds x-hat, a psi, a psi x-hat, a x-hat (B, S, 4, D)
     N, D, sb, sn, sd, S, PER, eps, # sizes, strides, programs per image, tiles per program, number added to the values
     GAMMA:tl.constexpr, VALUE_MIN:tl.constexpr, WIDE:tl.constexpr, BN:tl.constexpr, BD:tl.constexpr, STAGES:tl.constexpr
 ):
     "Read the features a third time: gradients of scores, and all sums over positions"
     b, s, d = program_share(S, BD, False)
-    g, c, e, ge = load_row(gain, 0, d, D), load_row(bias, 0, d, D), load_row(e, b, d, D), load_row(ge, b, d, D)
-    gw, least, middle = load_row(gw, b, d, D), load_minimum(v_min, b, d, D, VALUE_MIN), tl.load(mid + b)
+    g, c = load_row(gain, 0, d, D), load_row(bias, 0, d, D)
+    dz_root, root_gain = load_row(dz_root, b, d, D), load_row(root_gain, b, d, D)
+    w_gain, least, middle = load_row(w_gain, b, d, D), load_minimum(v_min, b, d, D, VALUE_MIN), tl.load(mid + b)
     ds_x, a_psi, a_psi_x, a_x = zero_gradients(BD)
     for t in tl.range(PER, num_stages=STAGES):
         n = (s*PER + t)*BN + tl.arange(0, BN)
         a = load_positions(attn, b, n, N)
         x_hat, r = load_normalized(x, mean, rstd, b, n, d, N, D, sb, sn, sd, WIDE)
-        weight, da = value_gradient(x_hat, a, e, g, c, least, eps, GAMMA)
+        weight, da = value_gradient(x_hat, a, dz_root, g, c, least, eps, GAMMA)
         da = store_score_gradient(ds, dattn, b, n, N, a, da, middle)
-        store_means(mean_h, mean_hx, mean_wx, b, n, N, D, ge, gw, weight, x_hat)
+        store_means(mean_h, mean_hx, mean_wx, b, n, N, D, root_gain, w_gain, weight, x_hat)
         ds_x, a_psi, a_psi_x, a_x = add_gradients(ds_x, a_psi, a_psi_x, a_x, da, a, weight, x_hat, GAMMA)
     store_gradients(sums, b*S + s, d, D, ds_x, a_psi, a_psi_x, a_psi_x if GAMMA is None else a_x)
 
@@ -533,9 +534,9 @@ def store_tile(
 
 # %% ../nbs/15_kernels.ipynb #284885ef
 @triton.jit
-def write_kernel(
+def second_pass_kernel(
     x, gain, bias, # features (B, N, D), by strides; weight and bias of the LayerNorm (D,)
-    ge, gw, dgap, # e and w times the gain, gradient of the average (B, D)
+    root_gain, w_gain, dgap, # dz_root and w times the gain, gradient of the average (B, D)
     attn, ds, # attention, gradient of scores (B, N)
     mean, rstd, v_min, # mean and 1/std of each position (B, N), minima (B,), (1,) or (B, D)
     mean_h, mean_hx, # means over channels of h and h x-hat (B, N)
@@ -545,22 +546,23 @@ def write_kernel(
 ):
     "Read the features a fourth time, the last image first, and write their gradient"
     b, s, d = program_share(S, BD, True)
-    g, c, ge, gw = load_row(gain, 0, d, D), load_row(bias, 0, d, D), load_row(ge, b, d, D), load_row(gw, b, d, D)
+    g, c = load_row(gain, 0, d, D), load_row(bias, 0, d, D)
+    root_gain, w_gain = load_row(root_gain, b, d, D), load_row(w_gain, b, d, D)
     share, least = load_row(dgap, b, d, D)/N, load_minimum(v_min, b, d, D, VALUE_MIN)
     for t in tl.range(PER, num_stages=STAGES):
         n = (s*PER + t)*BN + tl.arange(0, BN)
         x_hat, r = load_normalized(x, mean, rstd, b, n, d, N, D, sb, sn, sd, WIDE)
-        h = ge[None, :]*load_positions(attn, b, n, N)[:, None]
+        h = root_gain[None, :]*load_positions(attn, b, n, N)[:, None]
         if GAMMA is not None:
             h *= power_gamma_minus_one(shift_positive(x_hat*g[None, :] + c[None, :], least, eps), GAMMA)
-        h += gw[None, :]*load_positions(ds, b, n, N)[:, None]
+        h += w_gain[None, :]*load_positions(ds, b, n, N)[:, None]
         h -= load_positions(mean_h, b, n, N)[:, None] + x_hat*load_positions(mean_hx, b, n, N)[:, None]
         store_tile(dx, b, n, d, N, D, r[:, None]*h + share[None, :])
 
 # %% ../nbs/15_kernels.ipynb #e5f11320
 class TritonGradient(PoolGradient):
     "Compute the gradients of `PoolGradient` in two reads of the features"
-    def make_room(self):
+    def allocate(self):
         "Allocate nothing: no tensor of the size of x is needed between the reads"
 
     def constants(
@@ -568,41 +570,42 @@ class TritonGradient(PoolGradient):
         s:slice, # images to work on
     )->tuple: # minima, sizes and strides, constants of the tile, constants of the power
         "Prepare what both kernels are told: sizes, strides and constants"
-        v_min = self.low if self.value_min == "batch" or self.gamma is None else self.low[s]
+        v_min = self.v_min if self.value_min == "batch" or self.gamma is None else self.v_min[s]
         return v_min, *launch_config(self.x[s]), powers(self.gamma, self.value_min)
 
     def attention_gradient(
         self,
         s:slice, # images to work on
-        e:Tensor, # gradient of y times gamma (b, D)
+        dz_root:Tensor, # gradient of y times gamma (b, D)
     )->tuple[Tensor|None, Tensor]: # gradient from the loss (b, N); sum of attention times its gradient (b,)
-        "Compute from the pooled vector what `collect` must know before it reads"
+        "Compute from the pooled vector what `first_pass` must know before it reads"
         gamma, mid = self.gamma or 1, 0
         dattn = None if self.dattn is None else self.dattn[s, 0].float().contiguous()
         if dattn is not None:
             mid = (self.attn[s, 0]*dattn).sum(1)
-        return dattn, (e*self.z[s].pow(gamma)).sum(1)/gamma + mid
+        return dattn, (dz_root*self.z[s].pow(gamma)).sum(1)/gamma + mid
 
 # %% ../nbs/15_kernels.ipynb #8ae37b9a
 @patch
-def collect(
+def first_pass(
     self:TritonGradient,
     s:slice, # images to work on
-)->tuple: # sums and means, see `PoolGradient.collect`
+)->tuple: # sums and means, see `PoolGradient.first_pass`
     "Collect gradients of scores and all sums over positions in one read"
-    x, attn, e, w = self.x[s], self.attn[s, 0], self.e[s].contiguous(), self.w[s, 0]
+    x, attn, dz_root, w = self.x[s], self.attn[s, 0], self.dz_root[s].contiguous(), self.w[s, 0]
     v_min, sizes, tile, power = self.constants(s)
-    dattn, mid = self.attention_gradient(s, e)
-    inputs = (x, self.gain, self.bias, e, self.ge[s].contiguous(), self.gw[s].contiguous(), mid)
+    dattn, mid = self.attention_gradient(s, dz_root)
+    inputs = (x, self.gain, self.bias, dz_root, self.root_gain[s].contiguous(), self.w_gain[s].contiguous(), mid)
     stats = (attn, dattn, self.mean[s], self.rstd[s], v_min)
-    ds, mean_h, mean_hx, mean_wx = e.new_empty(4, *attn.shape).unbind()
-    sums = e.new_empty(len(x), sizes[5], 4, self.D)
+    ds, mean_h, mean_hx, mean_wx = dz_root.new_empty(4, *attn.shape).unbind()
+    sums = dz_root.new_empty(len(x), sizes[5], 4, self.D)
     outputs = (ds, mean_h, mean_hx, mean_wx, sums)
-    collect_kernel[(len(x)*sizes[5],)](*inputs, *stats, *outputs, *sizes, self.eps, **power, **tile)
+    first_pass_kernel[(len(x)*sizes[5],)](*inputs, *stats, *outputs, *sizes, self.eps, **power, **tile)
     ds_x, a_psi, a_psi_x, a_x = sums.sum(1).unbind(1)
     delta = ds.sum(1, keepdim=True) # zero but for rounding
     ds, ds_x = ds - attn*delta, ds_x - a_x*delta
-    return ds[:, None], (ds_x*self.gain)[:, None], e*a_psi_x + w*ds_x, e*a_psi, mean_h, mean_hx + ds*mean_wx
+    dgain, total = dz_root*a_psi_x + w*ds_x, dz_root*a_psi
+    return ds[:, None], (ds_x*self.gain)[:, None], dgain, total, mean_h, mean_hx + ds*mean_wx
 
 # %% ../nbs/15_kernels.ipynb #baae2cd0
 @patch
@@ -614,7 +617,7 @@ def give_to_minimum(
     return super(TritonGradient, self).give_to_minimum(*sums).to(self.x.dtype)
 
 @patch
-def write(
+def second_pass(
     self:TritonGradient,
     ds:Tensor, # gradient of the scores (B, 1, N)
     dgap:Tensor, # gradient of the averages (B, D)
@@ -624,9 +627,9 @@ def write(
     "Write the gradient of x in one read"
     dx = torch.empty(self.x.shape, dtype=self.x.dtype, device=self.x.device)
     v_min, sizes, tile, power = self.constants(slice(None))
-    inputs = (self.x, self.gain, self.bias, self.ge.contiguous(), self.gw.contiguous(), dgap.contiguous())
+    inputs = (self.x, self.gain, self.bias, self.root_gain.contiguous(), self.w_gain.contiguous(), dgap.contiguous())
     stats = (self.attn, ds, self.mean, self.rstd, v_min, mean_h, mean_hx)
-    write_kernel[(len(dx)*sizes[5],)](*inputs, *stats, dx, *sizes, self.eps, **power, **tile)
+    second_pass_kernel[(len(dx)*sizes[5],)](*inputs, *stats, dx, *sizes, self.eps, **power, **tile)
     return dx
 
 # %% ../nbs/15_kernels.ipynb #73d7696f

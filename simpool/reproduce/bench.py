@@ -92,13 +92,13 @@ def as_rows(
     seconds:dict[str, list[float]], # times from `time_contenders`
     reference:str, # contender that the others are compared with
     **facts, # columns that say what was measured
-)->list[dict]: # facts, who (the contender), reference, ms, ratio (times as fast), quartiles low and high, turns (ms)
+)->list[dict]: # facts, contender, reference, ms, ratio (times as fast), quartiles low and high, turns (ms)
     "Make one row per contender: how many times as fast as the reference it is"
     rows = []
     for name, own in seconds.items():
         ratio, low, high = spread([a/b for a, b in zip(seconds[reference], own)])
-        rows.append(dict(facts, who=name, reference=reference, ms=1e3*statistics.median(own), ratio=ratio, low=low,
-                         high=high, turns=[1e3*s for s in own]))
+        rows.append(dict(facts, contender=name, reference=reference, ms=1e3*statistics.median(own), ratio=ratio,
+                         low=low, high=high, turns=[1e3*s for s in own]))
     return rows
 
 # %% ../../nbs/76_reproduce.bench.ipynb #9bf6e33e
@@ -221,15 +221,15 @@ def bench_memory(
     cases:list[tuple], # name, (B, N, D), maps, dtype
     gammas:list, # exponents; None: arithmetic mean
     device:torch.device, # device that runs it
-)->list[dict]: # rows with `kept`, the saved activations in multiples of the input
+)->list[dict]: # rows with `saved`, the saved activations in multiples of the input
     "Measure the saved activations of the layer"
     rows = []
     for (name, shape, maps, dtype), gamma in itertools.product(cases, gammas):
         xs, contenders, parameters = layer_contenders(shape, gamma, maps, device, dtype)
-        for who in ("textbook", "timm", "ours"):
-            saved = saved_activations(contenders[who], xs[0], parameters)
-            rows.append(dict(part="memory", case=name, B=shape[0], N=shape[1], D=shape[2], gamma=str(gamma), who=who,
-                             kept=saved))
+        for contender in ("textbook", "timm", "ours"):
+            saved = saved_activations(contenders[contender], xs[0], parameters)
+            rows.append(dict(part="memory", case=name, B=shape[0], N=shape[1], D=shape[2], gamma=str(gamma),
+                             contender=contender, saved=saved))
     return rows
 
 # %% ../../nbs/76_reproduce.bench.ipynb #084f8473
@@ -422,7 +422,7 @@ def bench_loss(
     cases:list[tuple], # B, K, number of views
     device:torch.device, # device that runs it
     rounds:int, # rounds that count
-)->list[dict]: # rows with `kept`, the saved activations in multiples of the student's logits
+)->list[dict]: # rows with `saved`, the saved activations in multiples of the student's logits
     "Time the loss, forward and backward"
     rows = []
     for B, K, n in progress(cases, "loss"):
@@ -432,7 +432,7 @@ def bench_loss(
         calls = {name: pass_through(loss, [z], True) for name, loss in contenders.items()}
         seconds = time_contenders(calls, rounds, 2, device)
         new = as_rows(seconds, "pair by pair", part="loss", case=f"K = {K}", B=B, K=K, crops=n)
-        rows += [r | dict(kept=saved_activations(contenders[r["who"]], z)) for r in new]
+        rows += [r | dict(saved=saved_activations(contenders[r["contender"]], z)) for r in new]
     return rows
 
 # %% ../../nbs/76_reproduce.bench.ipynb #9634093a
@@ -516,7 +516,7 @@ def view_contenders(
     contenders = {
         "PIL": lambda: [[v(im) for v in views] for im in map(open_jpeg, files)],
         "ours": draw,
-        "ours, normalised": lambda: crops.to_model_input(draw())}
+        "ours, normalized": lambda: crops.to_model_input(draw())}
     if "lightly" not in missing_peers():
         from lightly.transforms import DINOTransform
         theirs = DINOTransform(
@@ -621,7 +621,7 @@ def bench_knn(
         answers, reference = {name: call() for name, call in contenders.items()}, next(iter(contenders))
         seconds = time_contenders(contenders, rounds)
         new = as_rows(seconds, reference, part="knn", case=f"k = {k}", n=n, m=m, D=dim, k=k)
-        rows += [r | dict(differ=int((answers[r["who"]] != answers[reference]).sum())) for r in new]
+        rows += [r | dict(differ=int((answers[r["contender"]] != answers[reference]).sum())) for r in new]
     return rows
 
 # %% ../../nbs/76_reproduce.bench.ipynb #c9d66027
@@ -702,7 +702,7 @@ def bench_layer_twice(
 )->list[dict]: # rows of `bench_layer`
     "Time the first case without, then all cases with retained memory"
     (name, *case), *_ = cases
-    rows = bench_layer([(f"{name}, memory as it comes", *case)], gammas, device, rounds)
+    rows = bench_layer([(f"{name}, default allocator", *case)], gammas, device, rounds)
     retain_freed_memory()
     return rows + bench_layer(cases, gammas, device, rounds)
 
@@ -788,7 +788,7 @@ def bench(
 
 # %% ../../nbs/76_reproduce.bench.ipynb #03634f4e
 PRINTED = { # key of a row -> title of the column, format
-    "kept": ("saved activations", "{:.2f}"),
+    "saved": ("saved activations", "{:.2f}"),
     "of_copy": ("of copy", "{:.0%}"),
     "images_per_s": ("images/s", "{:.0f}"),
     "utilization": ("utilization", "{:.1%}"),
@@ -803,7 +803,7 @@ def printed_row(
     out = {k: r[k] for k in ("case", "measure", "gamma") if k in columns}
     if r["part"] == "sweep":
         out |= {k: r[k] for k in ("N", "D", "B")}
-    out["contender"] = r["who"]
+    out["contender"] = r["contender"]
     if "ratio" in columns:
         quartiles = f"{r['low']:.2f} to {r['high']:.2f}"
         out |= {"times as fast": f"{r['ratio']:.2f}", "quartiles": quartiles, "ms": f"{r['ms']:.2f}"}

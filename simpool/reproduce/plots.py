@@ -231,15 +231,15 @@ def show_square(
 # %% ../../nbs/72_reproduce.plots.ipynb #4175efd9
 def draw_ratios(
     ax, # matplotlib axis
-    table:pd.DataFrame, # rows with case, who, ratio, low, high
+    table:pd.DataFrame, # rows with case, contender, ratio, low, high
     cases:list[str], # one per row of the plot, top to bottom
 ):
     "Draw the ratios of every contender as dots with their quartiles, on a logarithmic axis"
-    for k, (who, rows) in enumerate(table.groupby("who", sort=False)):
-        place = [cases.index(c) + .14*(k - (table.who.nunique()-1)/2) for c in rows.case]
+    for k, (contender, rows) in enumerate(table.groupby("contender", sort=False)):
+        place = [cases.index(c) + .14*(k - (table.contender.nunique()-1)/2) for c in rows.case]
         error = [(rows.ratio-rows.low).clip(0), (rows.high-rows.ratio).clip(0)]
-        marker = MARKERS.get(who.split()[0], "o")
-        ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color_of(who), lw=1, label=who)
+        marker = MARKERS.get(contender.split()[0], "o")
+        ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color_of(contender), lw=1, label=contender)
     ax.axvline(1, color=".7", lw=.8, zorder=0)
     ax.set_xscale("log")
     ticks = [t for t in (.2, .5, 1, 2, 5, 10, 20, 50) if table.ratio.min()/1.5 < t < table.ratio.max()*1.5]
@@ -248,7 +248,7 @@ def draw_ratios(
 
 # %% ../../nbs/72_reproduce.plots.ipynb #6c2c8b33
 def show_ratios(
-    panels:dict[str, pd.DataFrame], # title -> rows with case, who, reference, ratio, low, high
+    panels:dict[str, pd.DataFrame], # title -> rows with case, contender, reference, ratio, low, high
 ): # a matplotlib figure
     "Draw how many times as fast as its reference each contender is, one panel per part of the benchmark"
     with plt.rc_context(STYLE):
