@@ -204,11 +204,12 @@ def launch_config(
     B, N, D = x.shape
     channels_adjacent = x.stride(2) == 1
     BD = triton.next_power_of_2(D)
-    warps = min(max(BD//256, 4), 16) if channels_adjacent else min(max(BD//64, 4), 8)
+    warps = min(max(BD//512, 1), 16) if channels_adjacent else min(max(BD//64, 4), 8)
     per_thread = 32 if channels_adjacent else 16
     BN = min(max(per_thread*32*warps//BD, 1), 64)
     tiles = triton.cdiv(N, BN)
-    wanted = 8*(torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1)
+    processors = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1
+    wanted = max(32//warps, 8)*processors
     per_program = triton.cdiv(tiles, min(tiles, triton.cdiv(wanted, B)))
     wide = (N - 1)*x.stride(1) + (D - 1)*x.stride(2) >= 2**31
     stages = 3 if BN*BD*x.element_size() <= 2**14 else 2 # tiles in shared memory at once
