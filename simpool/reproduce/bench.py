@@ -833,8 +833,8 @@ def goals_page(
         for r in facts["reached"]:
             rows.setdefault(r["what"], {"times as fast": r["what"], "goal": r["goal"]})[name] = r["here"]
     table = [dict.fromkeys(["times as fast", "goal", *runs], "-") | row for row in rows.values()]
-    sources = [f"- `{name}`: {f['machine']}, commit {f['commit']}, {f['date']}, {f['minutes']:.0f} minutes"
-               for name, f in runs.items()]
+    sources = [f"- `{name}`: {f['machine']}, commit {f['commit']}, {f['date']}, {f['minutes']:.0f} minutes, "
+               f"torch {f['torch']}" for name, f in runs.items()]
     words = "Median and quartiles of ratios, measured in alternation in one run."
     parts = ["# Speed by processor", "", words, "", format_rows(table, markdown=True), "", *sources, ""]
     return "\n".join(parts)

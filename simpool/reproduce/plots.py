@@ -32,7 +32,8 @@ COLORS = { # contender or group -> color, the same in every figure
     "untrained": "#999999", "paper": "#000000",
     "simple": "#56B4E9", "iterative, several vectors": "#009E73", "re-weighting": "#CC79A7",
     "transformer": "#0072B2", "yours": "#E69F00",
-    "textbook": "#56B4E9", "timm": "#009E73", "lightly": "#0072B2", "PIL": "#0072B2",
+    "textbook": "#CC79A7", "plain": "#E69F00", "copy": "#999999", "timm": "#009E73",
+    "lightly": "#0072B2", "PIL": "#0072B2",
     "faiss": "#009E73", "scikit-learn": "#CC79A7",
 }
 MARKERS = {"SimPool": "D", "ours": "D", "CLS": "o", "GAP": "s", "paper": "x", "timm": "^", "lightly": "v", "faiss": "P"}
@@ -235,11 +236,15 @@ def draw_ratios(
     cases:list[str], # one per row of the plot, top to bottom
 ):
     "Draw the ratios of every contender as dots with their quartiles, on a logarithmic axis"
+    relatives = {} # contenders of the same color, told apart by their markers
     for k, (contender, rows) in enumerate(table.groupby("contender", sort=False)):
         place = [cases.index(c) + .14*(k - (table.contender.nunique()-1)/2) for c in rows.case]
         error = [(rows.ratio-rows.low).clip(0), (rows.high-rows.ratio).clip(0)]
-        marker = MARKERS.get(contender.split()[0], "o")
-        ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color_of(contender), lw=1, label=contender)
+        color = color_of(contender)
+        same = relatives.setdefault(color, [])
+        same.append(contender)
+        marker = MARKERS.get(contender.split()[0], "o") if len(same) == 1 else "os^vP*X<>"[len(same)-2]
+        ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color, lw=1, ms=4.5, label=contender)
     ax.axvline(1, color=".7", lw=.8, zorder=0)
     ax.set_xscale("log")
     ticks = [t for t in (.2, .5, 1, 2, 5, 10, 20, 50) if table.ratio.min()/1.5 < t < table.ratio.max()*1.5]
@@ -251,14 +256,20 @@ def show_ratios(
     panels:dict[str, pd.DataFrame], # title -> rows with case, contender, reference, ratio, low, high
 ): # a matplotlib figure
     "Draw how many times as fast as its reference each contender is, one panel per part of the benchmark"
+    cases_of = {title: list(dict.fromkeys(table.case)) for title, table in panels.items()}
+    shared = len(set(map(tuple, cases_of.values()))) == 1 # the same cases: their names stand on the left only
+    columns, tallest = min(2, len(panels)), max(map(len, cases_of.values()))
+    lines = -(-len(panels)//columns)
     with plt.rc_context(STYLE):
-        height = 1.4 + .3*max(table.case.nunique() for table in panels.values())
-        fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, height), squeeze=False)
-        for ax, (title, table) in zip(axes[0], panels.items()):
-            cases = list(dict.fromkeys(table.case))
+        size = WIDTH, lines*(1.5 + (.22 if tallest > 8 else .4)*tallest)
+        fig, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey=shared)
+        for ax in axes.flat[len(panels):]:
+            ax.remove()
+        for ax, (title, table) in zip(axes.flat, panels.items()):
+            cases = cases_of[title]
             draw_ratios(ax, table, cases)
             ax.set(yticks=range(len(cases)), yticklabels=cases, ylim=(len(cases)-.5, -.5), title=title,
                    xlabel=f"times as fast as {table.reference.iloc[0]}")
-            ax.legend(loc="upper center", bbox_to_anchor=(.5, -.3), ncols=1)
+            ax.legend(loc="upper center", bbox_to_anchor=(.5, 0), borderaxespad=5) # below the label of the axis
     plt.close(fig)
     return fig
