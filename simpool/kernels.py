@@ -499,7 +499,7 @@ def store_gradients(
 def first_pass_kernel(
     x, gain, bias, # features (B, N, D), by strides; weight and bias of the LayerNorm (D,)
     dz_root, root_gain, w_gain, mid, # gradient of y times gamma, it and w times the gain (B, D), sum of a da (B,)
-    attn, dattn, mean, rstd, v_min, # attention, its gradient or None, mean and 1/std (B, N); minima (B,), (1,) or (B, D)
+    attn, dattn, mean, rstd, v_min, # attention, its gradient or None, mean, 1/std (B, N); minima (B,), (1,), (B, D)
     ds, mean_h, mean_hx, mean_wx, # out: gradient of scores; means over channels of h, h x-hat, w_gain x-hat (B, N)
     sums, # out: a program's sums of ds x-hat, a psi, a psi x-hat, a x-hat (B, S, 4, D)
     N, D, sb, sn, sd, S, PER, eps, # sizes, strides, programs per image, tiles per program, number added to the values
