@@ -13,7 +13,8 @@ The equations are those of the paper's Section 3.4 (papers.md, section 1.3); the
 __all__ = ['CHUNK', 'pool_op', 'pool_backward_op', 'MIN_FUSED_NUMEL', 'MIN_FUSED_NUMEL_GPU', 'make_query', 'query_backward',
            'chunks', 'power_and_derivative', 'argmin_per_image', 'shift_positive', 'normalize_tokens', 'batch_argmin',
            'pool_chunk', 'pool_chunks', 'pool_in_torch', 'pool_shapes', 'softmax_backward', 'PoolGradient',
-           'backward_in_torch', 'backward_shapes', 'save_for_backward', 'pool_backward', 'fused', 'can_fuse']
+           'backward_in_torch', 'backward_shapes', 'pool_by_equations', 'backward_by_autograd', 'save_for_backward',
+           'pool_backward', 'fused', 'can_fuse']
 
 # %% ../nbs/14_fused.ipynb #29dea674
 import math
@@ -22,7 +23,15 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .simpool import FUSED_FORMS, SimPool, weighted_mean
+from simpool.simpool import (
+    FUSED_FORMS,
+    SimPool,
+    is_plain,
+    is_transformed,
+    power_mean,
+    shift_values,
+    weighted_mean,
+)
 
 # %% ../nbs/14_fused.ipynb #af8560f1
 def make_query(
@@ -425,6 +434,46 @@ def backward_shapes(dz, dattn, x, gain, bias, wq, bq, wk, saved, *options):
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     return [dx, *map(torch.empty_like, (gain, bias, wq, gain.to(wq.dtype) if bq is None else bq, wk))]
 
+# %% ../nbs/14_fused.ipynb #6d6615f3
+def pool_by_equations(
+    x:Tensor, # features (B, N, D)
+    gain:Tensor, # gain of the LayerNorm (D,)
+    bias:Tensor, # bias of the LayerNorm (D,)
+    wq:Tensor, # W_Q (D, D)
+    bq:Tensor|None, # bias of W_Q (D,)
+    wk:Tensor, # W_K (D, D)
+    num_heads:int, # number of heads nh
+    gamma:float|None, # exponent of the power mean
+    eps:float, # small number added to the values
+    norm_eps:float, # epsilon of the LayerNorm
+    value_min:str, # one of VALUE_MIN
+)->tuple[Tensor, Tensor]: # z (B, D), attn (B, nh, N)
+    "Compute `SimPool.reference` from tensors, in float32 or better"
+    full = torch.promote_types(x.dtype, torch.float32)
+    x, gain, bias, wq, wk, bq = (t if t is None else t.to(full) for t in (x, gain, bias, wq, wk, bq))
+    v = nn.functional.layer_norm(x, [x.shape[-1]], gain, bias, norm_eps)
+    _, w = make_query(x.mean(1), wq, bq, wk, num_heads)
+    attn = torch.bmm(w, v.mT).softmax(-1)
+    return weighted_mean(v, attn) if gamma is None else power_mean(shift_values(v, value_min, eps), attn, gamma), attn
+
+# %% ../nbs/14_fused.ipynb #2d4a2cb3
+def backward_by_autograd(
+    inputs:tuple, # x, gain, bias, wq, bq, wk, which `pool_op` received
+    grads:tuple, # gradients of z and attn; None where the loss does not read one
+    options:tuple, # num_heads, gamma, eps, norm_eps, value_min
+)->list[Tensor|None]: # gradients of the inputs, which can be differentiated again
+    "Compute the backward pass of `pool_op` by autograd"
+    device = inputs[0].device.type
+    with torch.autocast(device, enabled=False):
+        out = pool_by_equations(*inputs, *options)
+    wanted = [i for i, t in enumerate(inputs) if t is not None and t.requires_grad]
+    z, dz = zip(*[(t, g.to(t.dtype)) for t, g in zip(out, grads) if g is not None])
+    found = torch.autograd.grad(z, [inputs[i] for i in wanted], dz, create_graph=True, allow_unused=True)
+    result = [None]*len(inputs)
+    for i, g in zip(wanted, found):
+        result[i] = g
+    return result
+
 # %% ../nbs/14_fused.ipynb #b7bebe61
 def save_for_backward(
     ctx, # context of autograd
@@ -441,10 +490,14 @@ def pool_backward(
     grads:list, # gradients of the results of `pool_op`; None where the loss does not read one
 )->tuple: # gradients of the arguments of `pool_op`
     "Compute the gradients of `pool_op` with `pool_backward_op`"
-    inputs, saved = ctx.saved_tensors[:6], list(ctx.saved_tensors[6:])
+    tensors = ctx.saved_tensors # once: under checkpointing they may not be unpacked again
+    inputs, saved = tensors[:6], list(tensors[6:])
+    none = [None]*len(ctx.options)
+    if torch.is_grad_enabled(): # create_graph=True: the gradient will be differentiated, which only autograd can do
+        return *backward_by_autograd(inputs, grads[:2], ctx.options), *none
     dz = torch.zeros_like(saved[0]) if grads[0] is None else grads[0]
     dx, dgain, dbias, dwq, dbq, dwk = pool_backward_op(dz, grads[1], *inputs, saved, *ctx.options)
-    return dx, dgain, dbias, dwq, None if inputs[4] is None else dbq, dwk, *[None]*len(ctx.options)
+    return dx, dgain, dbias, dwq, None if inputs[4] is None else dbq, dwk, *none
 
 pool_op.register_autograd(pool_backward, setup_context=save_for_backward)
 
@@ -469,9 +522,9 @@ def can_fuse(
     "Tell whether the fused form may replace the reference form"
     if x.numel() < (MIN_FUSED_NUMEL if x.device.type == "cpu" else MIN_FUSED_NUMEL_GPU):
         return False
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if torch.jit.is_tracing() or torch.compiler.is_exporting() or is_transformed():
         return False
     parts = ((pool.norm_patches, nn.LayerNorm), (pool.wq, nn.Linear), (pool.wk, nn.Linear))
-    return not any(type(m) is not t or m._forward_hooks or m._forward_pre_hooks for m, t in parts)
+    return all(is_plain(m, kind) for m, kind in parts)
 
 FUSED_FORMS["torch"] = (can_fuse, fused)
