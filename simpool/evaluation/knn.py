@@ -231,7 +231,8 @@ def vote(
     temperature:float=.07, # divisor of the similarities in the weights exp(similarity / temperature)
 )->Tensor: # scores (m, n_classes)
     "Sum the weights of the neighbors of each class"
-    return similarity.new_zeros(len(label), n_classes).scatter_add_(1, label, (similarity/temperature).exp())
+    weight = (similarity.to(torch.promote_types(similarity.dtype, torch.float32))/temperature).exp() # 16 bits overflow
+    return weight.new_zeros(len(label), n_classes).scatter_add_(1, label, weight)
 
 # %% ../../nbs/51_evaluation.knn.ipynb #9980d7d3
 def unit_rows(
@@ -260,34 +261,43 @@ def vote_accuracy(
 # %% ../../nbs/51_evaluation.knn.ipynb #1dcde90e
 def check_labels(
     x:Tensor, # features (n, D)
-    y, # class ids (n,)
+    y, # class ids (n,) or (n, 1)
     split:str, # "train" or "test"
-):
+)->Tensor: # class ids (n,), on the device of x
     "Raise an error unless there are images, and one class id for each"
     if not len(x):
         raise UserError(f"{split}_x is empty", "k-NN needs images on both sides")
     if len(x) != len(y):
         raise UserError(f"{split}_x has {len(x)} rows, {split}_y has {len(y)}", "give one class id per row")
+    try:
+        y = torch.as_tensor(y, device=x.device)
+    except (TypeError, ValueError) as e:
+        raise UserError(f"{split}_y holds no numbers ({e})", "number the classes, e.g. with np.unique(y, "
+                        "return_inverse=True) over train and test together") from e
+    if y.numel() != len(y):
+        raise UserError(f"{split}_y has shape {tuple(y.shape)}",
+                        "give one class id per row; of one-hot rows, y.argmax(1) makes ids")
+    if y.is_floating_point() and not torch.equal(y, y.round()):
+        raise UserError(f"{split}_y holds numbers that are not whole", "give class ids")
+    return y.flatten()
 
 # %% ../../nbs/51_evaluation.knn.ipynb #cab54a38
 def knn_classify(
     train_x:Tensor, # training features (n, D) of any length and dtype
-    train_y:Tensor, # training class ids (n,), any integers
+    train_y:Tensor, # training class ids (n,) or (n, 1), any integers
     test_x:Tensor, # test features (m, D) of any length and dtype
-    test_y:Tensor, # test class ids (m,)
+    test_y:Tensor, # test class ids (m,) or (m, 1)
     k:int|tuple[int, ...]=(10, 20, 100, 200), # numbers of neighbors; all from one search
     temperature:float=.07, # divisor of the cosine in the weights exp(cosine / temperature)
 )->dict[int, tuple[float, float]]: # k -> (top-1, top-5) in percent
     "Classify by the votes of the k nearest neighbors (papers.md 4.1): cosine similarity, any class ids, any sizes"
     train_x, test_x = map(torch.as_tensor, (train_x, test_x))
-    check_labels(train_x, train_y, "train")
-    check_labels(test_x, test_y, "test")
+    train_y, test_y = check_labels(train_x, train_y, "train"), check_labels(test_x, test_y, "test")
     k = (k,) if isinstance(k, int) else tuple(k)
     dtype = torch.promote_types(train_x.dtype, test_x.dtype)
     train_x, test_x = train_x.to(dtype), test_x.to(dtype)
     check_features(train_x, test_x, min(k, default=0))
     similarity, index = neighbors(unit_rows(train_x), unit_rows(test_x), max(k))
-    train_y, test_y = (torch.as_tensor(y, device=train_x.device) for y in (train_y, test_y))
     classes, column = train_y.unique(return_inverse=True)
     label = column[index]
     result = {}
