@@ -29,9 +29,22 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import attend
-from .backbones import TOYS, build_body, is_plain_vit, set_positions, take_norm
+from simpool.backbones import (
+    PRETRAINED,
+    TOYS,
+    build_body,
+    feature_dim,
+    has_cls,
+    is_plain_vit,
+    last_features,
+    num_prefix,
+    patch_grid,
+    set_positions,
+    take_norm,
+)
 from .core import UserError
 from .pools import as_pool, create_pool
+from .simpool import is_plain
 
 # %% ../nbs/31_model.ipynb #c1e2a008
 MODEL_CARD = """---
@@ -70,7 +83,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         self.norm = norm or nn.Identity()
         self.norm_first = norm_first
         self.in_chans = in_chans
-        self.embed_dim = body.num_features
+        self.embed_dim = feature_dim(body)
         self.num_classes = num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
         self.config:dict|None = None # arguments of `create_model`, unless the pooling is an object without a name
@@ -87,17 +100,6 @@ def check_images(
         raise UserError(f"expected images (B, {self.in_chans}, H, W), got {tuple(images.shape)}",
                         "other channels need a model built with in_chans=")
 
-@patch
-def grid(
-    self:PooledModel,
-    images:Tensor, # (B, C, H, W)
-)->tuple[int, int]: # (h, w) of a transformer's patches
-    "Count the patches in each direction"
-    embed = self.body.patch_embed
-    if getattr(self.body, "dynamic_img_size", False):
-        return tuple(embed.dynamic_feat_size(images.shape[-2:]))
-    return tuple(embed.grid_size)
-
 # %% ../nbs/31_model.ipynb #c1e2a010
 @patch
 def to_pool_input(
@@ -107,12 +109,11 @@ def to_pool_input(
 )->tuple[Tensor, tuple[int, int]]: # the same as `features`
     "Arrange the body's output as the pooling reads it"
     if x.ndim == 4:
-        if getattr(self.body, "output_fmt", "NCHW") == "NHWC":
-            x = x.permute(0, 3, 1, 2)
         return x, tuple(x.shape[2:])
-    grid = self.grid(images)
+    prefix = num_prefix(self.body)
+    grid = patch_grid(self.body, x.shape[1] - prefix, images.shape[-2:])
     if not self.pool.takes_prefix:
-        x = x[:, x.shape[1] - grid[0]*grid[1]:]
+        x = x[:, prefix:]
     if self.norm_first:
         x = self.norm(x)
     if self.pool.wants_map:
@@ -127,7 +128,7 @@ def features(
 )->tuple[Tensor, tuple[int, int]]: # tokens (B, N, D), with prefix for CLS, or map (B, D, h, w); grid (h, w)
     "Compute the features that the pooling reads"
     self.check_images(images)
-    return self.to_pool_input(self.body.forward_features(images), images)
+    return self.to_pool_input(last_features(self.body, images), images)
 
 @patch
 def tokens(
@@ -188,25 +189,63 @@ def attention(
     x, grid = self.features(images)
     return self.pool(x, return_attn=True)[1].flatten(2).unflatten(-1, grid)
 
-# %% ../nbs/31_model.ipynb #c1e2a01c
+# %% ../nbs/31_model.ipynb #5614f061
+@patch
+def plain_cls_rows(
+    self:PooledModel,
+    images:Tensor, # (B, C, H, W)
+)->Tensor: # (B, nh, prefix+N)
+    "Compute the attention of CLS in the last block of a plain transformer, from its query and keys"
+    seen, attn = {}, self.body.blocks[-1].attn
+    hook = attn.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
+    try:
+        last_features(self.body, images)
+    finally:
+        hook.remove()
+    x = seen["x"] # (B, prefix+N, D), normalized input of the last attention
+    q, k, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4) # (B, nh, prefix+N, d) each
+    return attend(attn.q_norm(q[:, :, :1]), attn.k_norm(k), attn.scale)[:, :, 0]
+
+@patch
+def read_cls_rows(
+    self:PooledModel,
+    images:Tensor, # (B, C, H, W)
+)->Tensor|None: # (B, nh, prefix+N); None: the last attention layer shows no matrix
+    "Read the attention of CLS where the last attention layer drops weights"
+    layers = [m for m in self.body.modules() if isinstance(getattr(m, "attn_drop", None), nn.Module)]
+    if not layers:
+        return None
+    seen, attn = {}, layers[-1]
+    hook = attn.attn_drop.register_forward_pre_hook(lambda module, args: seen.update(attn=args[0]))
+    usual = attn.__dict__.get("fused_attn")
+    try:
+        if usual is not None:
+            attn.fused_attn = False
+        last_features(self.body, images)
+    finally:
+        hook.remove()
+        if usual is not None:
+            attn.fused_attn = usual
+    weights = seen.get("attn")
+    return None if weights is None or weights.ndim != 4 else weights[:, :, 0]
+
+# %% ../nbs/31_model.ipynb #637721b3
 @patch
 def cls_attention(
     self:PooledModel,
     images:Tensor, # (B, C, H, W)
 )->Tensor: # (B, nh, h, w), each map sums to one
-    "Compute the attention of CLS over the patches in the last block, from its query and keys"
-    seen, attn = {}, self.body.blocks[-1].attn
-    if not hasattr(attn, "qkv"):
-        raise UserError(f"the attention of {type(attn).__name__} cannot be read", "use a ViT with a joint qkv layer")
-    hook = attn.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
-    try:
-        _, grid = self.features(images)
-    finally:
-        hook.remove()
-    x = seen["x"] # (B, prefix+N, D), normalized input of the last attention
-    q, k, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4) # (B, nh, prefix+N, d) each
-    weights = attend(attn.q_norm(q[:, :, :1]), attn.k_norm(k), attn.scale) # (B, nh, 1, prefix+N)
-    maps = weights[:, :, 0, -grid[0]*grid[1]:]
+    "Compute the attention of CLS over the patches in the last block"
+    self.check_images(images)
+    blocks = getattr(self.body, "blocks", None) or [None]
+    plain = type(blocks[-1]) is Block and type(blocks[-1].attn) is Attention
+    rows = self.plain_cls_rows(images) if plain else self.read_cls_rows(images)
+    prefix = num_prefix(self.body)
+    if rows is None or len(rows) != len(images) or rows.shape[2] <= prefix:
+        raise UserError(f"the attention of CLS in a {type(self.body).__name__} cannot be read",
+                        "use pool='simpool', whose attention every network has, or a plain ViT")
+    maps = rows[:, :, prefix:]
+    grid = patch_grid(self.body, maps.shape[2], images.shape[-2:])
     # Differs from official: the weight of CLS on itself is removed, so that the maps sum to one
     return (maps/maps.sum(-1, keepdim=True)).unflatten(-1, grid)
 
@@ -245,15 +284,16 @@ def make_pool(
     pool_kwargs:dict|None, # further options of `create_pool`
 )->nn.Module: # (B, N, D) or (B, D, h, w) -> (B, D)
     "Make the pooling of a network, with the paper's exponent (Section 4.4)"
-    if pool == "cls" and not is_transformer(body):
-        raise UserError(f"pool 'cls' needs a transformer, a {type(body).__name__} is none", "use 'gap' or 'simpool'")
+    if (pool == "cls" or getattr(pool, "takes_prefix", False)) and not has_cls(body):
+        raise UserError(f"pool 'cls' needs a class token, a {type(body).__name__} has none", "use 'gap' or 'simpool'")
     if isinstance(pool, nn.Module):
         return pool
     if gamma == "auto":
         gamma = 1.25 if is_transformer(body) else 2.0
     options = dict(gamma=gamma) if pool == "simpool" else {}
     options = options | (pool_kwargs or {})
-    made = pool(body.num_features) if callable(pool) else create_pool(pool, body.num_features, **options)
+    dim = feature_dim(body)
+    made = pool(dim) if callable(pool) else create_pool(pool, dim, **options)
     init_as_official(made, body)
     return made
 
@@ -279,7 +319,8 @@ def create_model(
     parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body)
     model = PooledModel(*parts, norm_first and is_transformer(body), num_classes, in_chans)
     init_as_official(model.head, body)
-    model.config = model._hub_mixin_config = config | timm_kwargs if isinstance(pool, str) else None
+    config |= {k: v for k, v in timm_kwargs.items() if k not in PRETRAINED} # a saved network has its weights
+    model.config = model._hub_mixin_config = config if isinstance(pool, str) else None
     return model
 
 # %% ../nbs/31_model.ipynb #dde5ab4d
@@ -313,8 +354,6 @@ def can_pack(
     body:nn.Module, # network of `build_body`
 )->bool: # whether `packed_features` can compute its features
     "Check for a timm transformer of plain blocks without forward hooks, since packing bypasses `block.forward`"
-    def is_plain(module, kind):
-        return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
     return (
         isinstance(body, VisionTransformer)
         and type(body).forward_features is VisionTransformer.forward_features
