@@ -92,6 +92,7 @@ def has_cls(
     "Tell whether a class token goes through the blocks and comes out in front"
     return getattr(body, "cls_token", None) is not None and not gives_several(body)
 
+# %% ../nbs/30_backbones.ipynb #de7655de
 def num_prefix(
     body:nn.Module, # timm network
 )->int: # number of tokens in front of the patches
@@ -152,14 +153,23 @@ def make_where_taken(
         except AssertionError: # how timm says that a network cannot go without its pooling
             unknown = ["global_pool"] if "global_pool" in optional else []
         if not unknown:
-            return make(**wanted, **optional) # raises the same error again
+            break
         del optional[unknown[0]]
+    try:
+        return make(**wanted, **optional)
+    except TypeError as e:
+        refused = [name for name in wanted if f"'{name}'" in str(e)]
+        if not refused:
+            raise
+        remedy = "leave it out, or choose another backbone"
+        raise UserError(f"this network takes no option {refused[0]!r}", remedy) from e
 
 # %% ../nbs/30_backbones.ipynb #27a4123b
 def move_weights(
     source:nn.Module, # network as timm builds it, with its weights
     body:nn.Module, # network of `build_body`; receives them
-)->list[str]: # weights without a place in the body, but for the classifier
+    name:str, # its name, for the message
+):
     "Load the weights of a whole network into a body that has fewer prefix tokens and no pooling"
     state, own = source.state_dict(), body.state_dict()
     if "norm.weight" in own and "norm.weight" not in state: # after an average, timm calls its final norm so
@@ -173,7 +183,9 @@ def move_weights(
         raise UserError(f"the pretrained weights lack {missing[0]} and {len(missing)-1} more, or have other shapes",
                         "build the network without pretrained=True, or with other options")
     body.load_state_dict({k: state[k] for k in own})
-    return sorted({k.split(".")[0] for k in state if k not in own} - {"head", "fc", "classifier", "head_dist"})
+    dropped = sorted({k.split(".")[0] for k in state if k not in own} - {"head", "fc", "classifier", "head_dist"})
+    without = f" without {', '.join(dropped)}" if dropped else ""
+    print(f"simpool: {name}: pretrained{without}; the pooling is new and untrained", file=sys.stderr)
 
 # %% ../nbs/30_backbones.ipynb #86829406
 PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay", "cache_dir") # where weights come from
@@ -191,17 +203,14 @@ def build_body(
     wanted, optional = dict(in_chans=in_chans) | timm_kwargs, dict(global_pool="", dynamic_img_size=True)
     if img_size is not None:
         optional["img_size"] = img_size
-    source = optional.copy()
+    source = {k: v for k, v in optional.items() if k != "global_pool"}
     if is_plain_vit(backbone):
         optional |= dict(class_token=reads_cls or timm_kwargs.get("class_token", False), dynamic_img_pad=True)
     optional = {k: v for k, v in optional.items() if k not in timm_kwargs}
     make = TOYS.get(backbone) or partial(timm.create_model, backbone)
     body = make_where_taken(make, dict(num_classes=0) | wanted, optional)
     if backbone not in TOYS and (weights.get("pretrained") or weights.get("checkpoint_path")):
-        del source["global_pool"]
-        dropped = move_weights(make_where_taken(make, wanted | weights, source), body)
-        without = f" without {', '.join(dropped)}" if dropped else ""
-        print(f"simpool: {backbone}: pretrained{without}; the pooling is new and untrained", file=sys.stderr)
+        move_weights(make_where_taken(make, wanted | weights, source), body, backbone)
     return body
 
 # %% ../nbs/30_backbones.ipynb #9b6014de

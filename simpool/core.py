@@ -48,6 +48,8 @@ def seed_everything(
     seed:int, # any non-negative integer
 ):
     "Seed the generators of Python, numpy and torch"
+    if seed < 0:
+        raise UserError(f"seed {seed} is negative", "choose 0 or more")
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -174,9 +176,12 @@ def config_from(
 def run_git(
     folder:Path, # folder to run in
     *args:str, # command and options
-)->str: # output without the final newline; empty if git fails
+)->str: # output without the final newline; empty if git fails or is not there
     "Run git in a folder"
-    return subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True).stdout.strip()
+    except OSError: # no git here: a result is worth more than the name of its commit
+        return ""
 
 def git_commit(
     folder:str|Path=None, # root of a checkout; None: the checkout that this package is in

@@ -28,6 +28,7 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+# %% ../nbs/31_model.ipynb #d76677b5
 from .attention import attend
 from simpool.backbones import (
     PRETRAINED,
@@ -206,6 +207,7 @@ def plain_cls_rows(
     q, k, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4) # (B, nh, prefix+N, d) each
     return attend(attn.q_norm(q[:, :, :1]), attn.k_norm(k), attn.scale)[:, :, 0]
 
+# %% ../nbs/31_model.ipynb #1c81999f
 @patch
 def read_cls_rows(
     self:PooledModel,

@@ -100,11 +100,16 @@ def show_log(
     log:list[dict], # one row per epoch, from `fit`
     *names:str, # columns to draw
 ): # a matplotlib axis
-    "Draw learning curves, one point per epoch"
+    "Draw learning curves, one point per epoch; an accuracy in percent gets an axis of its own"
     import matplotlib.pyplot as plt
-    ax = plt.figure(figsize=(6, 2.8), layout="constrained").gca()
-    for n in names:
-        ax.plot([row["epoch"]+1 for row in log], [row[n] for row in log], marker=".", label=n.replace("_", " "))
-    ax.set_xlabel("epoch")
-    ax.legend()
+    fig = plt.figure(figsize=(6, 2.8), layout="constrained")
+    ax, epochs, right = fig.gca(), [row["epoch"]+1 for row in log], None
+    for i, n in enumerate(names):
+        if n == "accuracy" and len(names) > 1:
+            right = ax.twinx()
+            right.set_ylabel("accuracy, %")
+        (right if n == "accuracy" and right else ax).plot(
+            epochs, [row[n] for row in log], marker=".", color=f"C{i}", label=n.replace("_", " "))
+    ax.set(xlabel="epoch", ylabel=", ".join(n.replace("_", " ") for n in names if n != "accuracy" or not right))
+    fig.legend(ncols=len(names), loc="outside upper center")
     return ax

@@ -9,11 +9,12 @@ The teacher is a running average of the student. Views, schedules, optimizer and
 
 # %% auto #0
 __all__ = ['COMPILE_MODES', 'execution_setting', 'PretrainConfig', 'DINOConfig', 'BAMConfig', 'SelfDistillation', 'pick_packing',
-           'DINOTask', 'BAMTask', 'run_facts', 'pretrain']
+           'cut_views', 'DINOTask', 'BAMTask', 'run_facts', 'pretrain']
 
 # %% ../nbs/48_pretrain.ipynb #c2e3e293
 import copy
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,15 +179,20 @@ def set_execution(self:SelfDistillation):
             net.compile(mode=c.compile_mode, dynamic=False)
 
 # %% ../nbs/48_pretrain.ipynb #f4e300f3
-@patch
-def collate(
-    self:SelfDistillation,
+def cut_views(
+    crops:MultiCrop, # settings of the views
+    device:torch.device, # device of the training
     images:list, # PIL images of a batch
     labels:list, # their labels; not used
     rng:np.random.Generator, # source of randomness
 )->list[Tensor]: # for each view (B, C, size, size) uint8
     "Cut the views of a batch; runs in the loader's processes"
-    return self.config.crops.crop_views(images, rng, self.device)
+    return crops.crop_views(images, rng, device)
+
+@patch(as_prop=True)
+def collate(self:SelfDistillation): # function (images, labels, rng) -> views
+    "Return what the loader's processes do; it holds the settings only, not the networks"
+    return partial(cut_views, self.config.crops, self.device)
 
 @patch
 def project(

@@ -71,6 +71,7 @@ def image_files(
                   if Path(name).suffix.lower() in EXTENSIONS and not is_hidden(name)]
     return sorted(found)
 
+# %% ../../nbs/21_data.images.ipynb #85998ba9
 def class_folders(
     folder:Path, # folder of the data set
     files:list[Path], # all image files below it
@@ -109,6 +110,7 @@ def to_rgb(
         raise UserError(f"its pixels have 32 bits (mode {image.mode}), and no known range", "convert it to 8 bits")
     return image.convert("RGB")
 
+# %% ../../nbs/21_data.images.ipynb #b1558d52
 def read_image(
     file:str|Path, # image file
     upright:bool=False, # turn it as its EXIF orientation says; torchvision does not
@@ -197,6 +199,7 @@ def split_folder(
     names = ("val", "test") if split == "test" else (split,)
     return next((Path(folder)/name for name in names if (Path(folder)/name).is_dir()), None)
 
+# %% ../../nbs/21_data.images.ipynb #87089690
 def open_split(
     folder:str|Path, # folder written by the data stage, or folder of a data set
     split:str, # "train", "test" or "novel"

@@ -56,7 +56,7 @@ def center_box(
 )->Tensor: # mask (H, W) bool
     "Return a box in the middle of the picture"
     H, W = size
-    h, w = round(H*side), round(W*side)
+    h, w = max(1, round(H*side)), max(1, round(W*side))
     top, left = (H-h)//2, (W-w)//2
     mask = torch.zeros(H, W, dtype=torch.bool)
     mask[top:top+h, left:left+w] = True
@@ -76,7 +76,7 @@ def trivial_baselines(
 )->dict[str, dict[str, float]]: # "uniform" and "center box" -> mass, iou
     "Return what maps reach that never saw the image: a uniform map, and the best centered boxes (one per measure)"
     size = masks.shape[-2:]
-    boxes = [box_scores(masks, center_box(size, s/20)) for s in range(4, 21)]
+    boxes = [box_scores(masks, center_box(size, s/20)) for s in range(1, 21)]
     best = {measure: max(box[measure] for box in boxes) for measure in ("mass", "iou")}
     return {"uniform": box_scores(masks, torch.ones(size, dtype=torch.bool)), "center box": best}
 

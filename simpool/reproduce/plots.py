@@ -54,7 +54,7 @@ def draw_map(
     size = attn.shape if mask is None else mask.shape
     drawn = ax.imshow(attn*attn.size, norm=LogNorm(1/4, 16), extent=(0, size[1], size[0], 0), interpolation="nearest")
     if mask is not None:
-        ax.contour(np.arange(size[1])+.5, np.arange(size[0])+.5, mask, [.5], colors="w", linewidths=.8)
+        ax.contour(np.arange(size[1])+.5, np.arange(size[0])+.5, mask, [.5], colors="w", linewidths=.5)
         h, w = attn.shape
         inside = mask.reshape(h, size[0]//h, w, size[1]//w).mean((1, 3)) # share of each patch that is object
         ax.text(.03, .03, f"{(attn*inside).sum():.2f}", transform=ax.transAxes, color="w", fontsize=6,
@@ -158,9 +158,10 @@ def slope(
     error:float=0., # half width of their interval
     color:str=None, # color of the line and of both dots; None: each dot its own, the line gray
     label:str=None, # name in the legend
+    dashes:str="-", # style of the line
 ):
     "Draw two dots with intervals, joined by a line"
-    ax.plot([0, 1], values, color=color or ".5", lw=1.2, zorder=1, label=label)
+    ax.plot([0, 1], values, dashes, color=color or ".2", lw=1.2, zorder=1, label=label)
     for x, (value, name) in enumerate(zip(values, names)):
         ax.errorbar(x, value, yerr=error, fmt=MARKERS[name], color=color or color_of(name), capsize=2, zorder=2)
 
@@ -174,7 +175,7 @@ def show_slopes(
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
         for ax, panel in zip(axes[0], panels):
-            slope(ax, panel["untrained"], panel["names"], panel["error"], COLORS["untrained"], "untrained")
+            slope(ax, panel["untrained"], panel["names"], panel["error"], COLORS["untrained"], "untrained", "--")
             slope(ax, panel["trained"], panel["names"], panel["error"], label="trained")
             ax.axhline(chance, color="k", lw=.8, ls=":", label="chance")
             ax.set(xticks=[0, 1], xticklabels=panel["names"], xlim=(-.4, 1.4), ylim=(0, 100), title=panel["title"])
@@ -247,7 +248,7 @@ def draw_ratios(
         ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color, lw=1, ms=4.5, label=contender)
     ax.axvline(1, color=".7", lw=.8, zorder=0)
     ax.set_xscale("log")
-    ticks = [t for t in (.2, .5, 1, 2, 5, 10, 20, 50) if table.ratio.min()/1.5 < t < table.ratio.max()*1.5]
+    ticks = [t for t in (.2, .5, 1, 2, 5, 10, 20, 50, 100, 200) if table.ratio.min()/1.5 < t < table.ratio.max()*1.5]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
 
