@@ -23,6 +23,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'simpool.backbones.resnet_toy': ('backbones.html#resnet_toy', 'simpool/backbones.py'),
                                    'simpool.backbones.set_positions': ('backbones.html#set_positions', 'simpool/backbones.py'),
                                    'simpool.backbones.take_norm': ('backbones.html#take_norm', 'simpool/backbones.py'),
+                                   'simpool.backbones.trained_stats': ('backbones.html#trained_stats', 'simpool/backbones.py'),
                                    'simpool.backbones.vit_toy': ('backbones.html#vit_toy', 'simpool/backbones.py')},
             'simpool.bam': { 'simpool.bam.BAMHead': ('bam.html#bamhead', 'simpool/bam.py'),
                              'simpool.bam.BAMHead.__init__': ('bam.html#bamhead.__init__', 'simpool/bam.py'),

@@ -10,8 +10,8 @@ place that norm before or after the pooling (papers.md 1.6). It adds three toy n
 # %% auto #0
 __all__ = ['TOYS', 'VITS', 'SEVERAL_OUTPUTS', 'PRETRAINED', 'vit_toy', 'resnet_toy', 'convnext_toy', 'is_plain_vit',
            'check_backbone', 'gives_several', 'has_cls', 'num_prefix', 'feature_dim', 'last_features', 'patch_grid',
-           'make_where_taken', 'move_weights', 'build_body', 'resample_positions', 'OfficialPositions', 'set_positions',
-           'take_norm']
+           'make_where_taken', 'move_weights', 'trained_stats', 'build_body', 'resample_positions', 'OfficialPositions',
+           'set_positions', 'take_norm']
 
 # %% ../nbs/30_backbones.ipynb #f03b27e5
 import sys
@@ -188,6 +188,14 @@ def move_weights(
     print(f"simpool: {name}: pretrained{without}; the pooling is new and untrained", file=sys.stderr)
 
 # %% ../nbs/30_backbones.ipynb #86829406
+def trained_stats(
+    body:nn.Module, # timm network
+    in_chans:int, # channels of the images
+)->tuple: # mean and standard deviation of each channel that its weights were trained with
+    "Ask timm how the images of a pretrained network were normalized"
+    config = timm.data.resolve_model_data_config(body)
+    return tuple(tuple(config[k]*(in_chans if len(config[k]) == 1 else 1)) for k in ("mean", "std"))
+
 PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay", "cache_dir") # where weights come from
 
 def build_body(
@@ -211,6 +219,7 @@ def build_body(
     body = make_where_taken(make, dict(num_classes=0) | wanted, optional)
     if backbone not in TOYS and (weights.get("pretrained") or weights.get("checkpoint_path")):
         move_weights(make_where_taken(make, wanted | weights, source), body, backbone)
+        body.trained_stats = trained_stats(body, in_chans)
     return body
 
 # %% ../nbs/30_backbones.ipynb #9b6014de

@@ -116,7 +116,7 @@ def attention_maps(
     x, like = resize_batch(to_batch(images, model.in_chans), size), next(model.parameters())
     training = model.training
     try:
-        maps = model.eval().attention(normalize(x).to(like)).float().cpu()
+        maps = model.eval().attention(normalize(x, model.stats).to(like)).float().cpu()
     finally:
         model.train(training)
     return maps if heads else maps.mean(1)
@@ -249,7 +249,7 @@ def similarity_maps(
     x, like = resize_batch(to_batch(images, model.in_chans), size), next(model.parameters())
     training = model.training
     try:
-        tokens, grid = model.eval().tokens(normalize(x).to(like))
+        tokens, grid = model.eval().tokens(normalize(x, model.stats).to(like))
     finally:
         model.train(training)
     tokens = tokens.float().cpu()

@@ -77,13 +77,14 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         norm_first:bool=False, # normalize the tokens before the pooling, instead of the pooled vector after it
         num_classes:int=0, # classes of the linear classifier; 0: no classifier
         in_chans:int=3, # channels of the images
+        stats:tuple=None, # mean and std of each channel that images are normalized with; None: ImageNet's
     ):
         super().__init__()
         self.body = body
         self.pool = as_pool(pool)
         self.norm = norm or nn.Identity()
         self.norm_first = norm_first
-        self.in_chans = in_chans
+        self.in_chans, self.stats = in_chans, stats
         self.embed_dim = feature_dim(body)
         self.num_classes = num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
@@ -310,6 +311,7 @@ def create_model(
     norm_first:bool=False, # transformers: norm before the pooling (official supervised) or after (self-supervised)
     positions:str="timm", # position embeddings as in the code of "timm", "dino" or "simpool"; see `set_positions`
     pool_kwargs:dict=None, # options of `create_pool`, e.g. dict(value_min="batch", use_beta=True)
+    stats:tuple=None, # mean and std per channel that images are normalized with; None: as pretrained, or ImageNet's
     **timm_kwargs, # options of the timm model, e.g. pretrained=True, drop_path_rate=0.1
 )->PooledModel: # `model(images) -> (B, D)`, `.tokens(images)`, `.attention(images)`
     "Build a network with a pooling"
@@ -319,9 +321,12 @@ def create_model(
     body = build_body(backbone, reads_cls, in_chans, img_size, **timm_kwargs)
     set_positions(body, positions)
     parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body)
-    model = PooledModel(*parts, norm_first and is_transformer(body), num_classes, in_chans)
+    stats = stats or getattr(body, "trained_stats", None)
+    model = PooledModel(*parts, norm_first and is_transformer(body), num_classes, in_chans, stats)
     init_as_official(model.head, body)
     config |= {k: v for k, v in timm_kwargs.items() if k not in PRETRAINED} # a saved network has its weights
+    if stats:
+        config["stats"] = stats
     model.config = model._hub_mixin_config = config if isinstance(pool, str) else None
     return model
 

@@ -109,7 +109,7 @@ class SelfDistillation:
         steps_per_epoch:int, # optimizer steps per epoch
         device:torch.device, # device to train on
     ):
-        self.config, self.device = config, device
+        self.config, self.device, self.stats = config, device, model.stats
         self.student, self.teacher = self.make_networks(model)
         self.set_execution()
         self.loss = self.make_loss().to(device)
@@ -212,7 +212,7 @@ def step(
     epoch:int, # number of the epoch
 )->dict[str, Tensor]: # loss, its parts in nats, learning rate
     "Update student and teacher once"
-    groups = self.config.crops.to_model_input(crops, self.device)
+    groups = self.config.crops.to_model_input(crops, self.device, self.stats)
     if self.config.compile_mode != "none":
         torch.compiler.cudagraph_mark_step_begin() # its graphs may use the last step's memory again
     loss = self.compute_loss(groups, epoch)

@@ -91,7 +91,7 @@ def to_model_input(
     "Change the colors unless the loader did, and normalize"
     if self.device.type != "cpu" and images.shape[1] == 3:
         images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
-    return normalize(images)
+    return normalize(images, self.model.stats)
 
 # %% ../nbs/45_supervised.ipynb #4b7bcdc1
 @patch

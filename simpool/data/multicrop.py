@@ -112,12 +112,13 @@ def to_model_input(
     self:MultiCrop,
     crops:list[Tensor], # views, as returned by `crop_views` for this device
     device="cpu", # device of the network
+    stats:tuple=None, # mean and standard deviation that the network expects; None: those of ImageNet
 )->list[Tensor]: # [global (2*B, C, g, g), local (n_local*B, C, l, l)], ordered by view, normalized
     "Turn views into normalized tensors on the device, one per size"
     crops = [c.to(device, non_blocking=True) for c in crops]
     if torch.device(device).type != "cpu":
         crops = [self.augment_colors(c, *view[2:]) for c, view in zip(crops, self.views)]
-    return [normalize(torch.cat(group)) for group in (crops[:2], crops[2:]) if group]
+    return [normalize(torch.cat(group), stats) for group in (crops[:2], crops[2:]) if group]
 
 @patch
 def __call__(
@@ -125,6 +126,7 @@ def __call__(
     images:list, # B PIL images
     rng:np.random.Generator, # source of randomness
     device="cpu", # device of the network
+    stats:tuple=None, # mean and standard deviation that the network expects; None: those of ImageNet
 )->list[Tensor]: # [global, local], see `to_model_input`
     "Make all views of a batch"
     return self.to_model_input(self.crop_views(images, rng, device), device)

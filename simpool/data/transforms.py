@@ -167,11 +167,12 @@ def stack_images(
 
 def normalize(
     images:Tensor, # images (B, C, H, W): uint8, or float in 0..1
-)->Tensor: # float, zero mean and unit variance on ImageNet
-    "Normalize a batch of images; other than three channels get mean 1/2 and standard deviation 1/4"
+    stats:tuple=None, # mean and standard deviation of each channel, e.g. `model.stats`; None: those of ImageNet
+)->Tensor: # float, zero mean and unit variance on images with these statistics
+    "Normalize a batch of images; without stats, other than three channels get mean 1/2 and standard deviation 1/4"
     x = images.float().div_(255) if images.dtype == torch.uint8 else images.clone() # changed in place from here on
     C = x.shape[1]
-    mean, std = map(x.new_tensor, (MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C))
+    mean, std = map(x.new_tensor, stats or ((MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C)))
     rows = x.permute(0, 2, 3, 1)
     if rows.is_contiguous(): # whole rows at a time: three numbers at a time would take three times as long
         rows.flatten(2).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3]))

@@ -71,6 +71,7 @@ def each_batch(
     precision:str="fp32", # "fp32", "bf16" or "auto"; evaluation takes little time, so float32 is the default
     desc:str="features", # label of the progress bar
     table:str|Path=None, # .npy file for results larger than memory; None: keep them in memory
+    stats:tuple=None, # mean and standard deviation that the network expects, `model.stats`; None: those of ImageNet
     **loader, # batch_size and num_workers of `eval_loader`
 )->Tensor: # results (n, ...) float32, on the CPU
     "Apply a function to all images of a dataset, batch by batch"
@@ -78,7 +79,7 @@ def each_batch(
     def batches()->Iterator[Tensor]:
         for x in progress(eval_loader(images, size, **loader), desc):
             with autocast(device, precision):
-                y = fn(normalize(x.to(device)))
+                y = fn(normalize(x.to(device), stats))
             yield y.float().cpu()
     return torch.cat(list(batches())) if table is None else to_table(batches(), len(images), table)
 
@@ -93,4 +94,4 @@ def extract(
     dtype = next(model.parameters()).dtype # a network in half precision takes such images
     def pooled(x):
         return nn.functional.normalize(model.pooled(model.features(x.to(dtype))[0]).float(), dim=-1)
-    return each_batch(pooled, images, size, **kwargs)
+    return each_batch(pooled, images, size, stats=getattr(model, "stats", None), **kwargs)

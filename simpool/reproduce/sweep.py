@@ -80,7 +80,8 @@ def score(
     num_workers:int=0, # number of processes that read images
 )->float: # accuracy in percent
     "Return the top-1 accuracy of the classifier"
-    logits = each_batch(model, images, size, device=device, num_workers=num_workers, desc="top-1")
+    options = dict(device=device, num_workers=num_workers, stats=model.stats)
+    logits = each_batch(model, images, size, desc="top-1", **options)
     return float(100*(logits.argmax(1) == torch.as_tensor(images.label)).float().mean())
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #537495ab
