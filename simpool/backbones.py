@@ -196,6 +196,7 @@ def trained_stats(
     config = timm.data.resolve_model_data_config(body)
     return tuple(tuple(config[k]*(in_chans if len(config[k]) == 1 else 1)) for k in ("mean", "std"))
 
+# %% ../nbs/30_backbones.ipynb #ddd52d10
 PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay", "cache_dir") # where weights come from
 
 def build_body(
@@ -209,8 +210,7 @@ def build_body(
     check_backbone(backbone)
     weights = {k: timm_kwargs.pop(k) for k in PRETRAINED if k in timm_kwargs}
     wanted, optional = dict(in_chans=in_chans) | timm_kwargs, dict(global_pool="", dynamic_img_size=True)
-    if img_size is not None:
-        optional["img_size"] = img_size
+    optional |= {} if img_size is None else dict(img_size=img_size)
     source = {k: v for k, v in optional.items() if k != "global_pool"}
     if is_plain_vit(backbone):
         optional |= dict(class_token=reads_cls or timm_kwargs.get("class_token", False), dynamic_img_pad=True)

@@ -98,7 +98,7 @@ def find_file(
     source:str|Path, # file, folder of `save_pretrained`, or Hub id
 )->Path: # the file of weights
     "Find the file of a checkpoint, from the Hub if need be"
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir() and not (path/"config.json").exists():
         raise UserError(f"{source} is a folder without config.json",
                         "give the file of weights in it, or a folder of save_pretrained")
@@ -107,8 +107,9 @@ def find_file(
     if path.exists():
         return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        trained = f"`make repro` trains those of {path.parts[0]}/, or " if path.parts[0] == "results" else ""
         raise UserError(f"no checkpoint at {source}",
-                        "give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100, or a state dict")
+                        f"{trained}give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100, or a state dict")
     return fetch(str(source))
 
 # %% ../nbs/33_checkpoint.ipynb #e3a4c00f
