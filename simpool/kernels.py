@@ -3,7 +3,8 @@
 Runs the fused form of the layer (`simpool.fused`) on GPUs, as kernels written in Triton.
 
 PyTorch runs each line of the fused form as a kernel of its own, and most lines read or write a tensor as large as the features.
-The layer needs little arithmetic, so memory traffic decides how long it takes.
+The layer needs little arithmetic, so memory traffic decides how long a large input takes.
+At usual sizes the launches take longer than the work, and the layer runs its reference form (see `MIN_FUSED_NUMEL_GPU`).
 Here the forward pass reads the features twice, the backward pass reads them twice and writes their gradient once.
 Nothing else of their size is read, written or saved. The equations are those of SimPool's section 3.4 (papers.md 1.3).
 The kernels register themselves with the custom operations of `simpool.fused` when this module is imported."""

@@ -1,6 +1,6 @@
 """Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
 
-The SimPool paper compares its layer with fifteen other ways to pool features into one vector (Table 1, Figure 3; papers.md 1.4).
+The SimPool paper compares its layer with CLS and fourteen other ways to pool features into one vector (Table 1, Figure 3; papers.md 1.4).
 This module has all of them under one interface: tokens (B, N, D) or a map (B, D, H, W) in, (B, D) out.
 `create_pool("gem", dim)` makes one by name, `list_pools()` lists the names, and `register_pool` adds your own.
 
