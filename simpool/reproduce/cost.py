@@ -50,7 +50,8 @@ def count_cost(
     cost = dict(params=sum(p.numel() for p in model.parameters()), macs=0, layer_norms=0)
     def add(module, args, y):
         cost["layer_norms" if isinstance(module, nn.LayerNorm) else "macs"] += layer_cost(module, args[0], y)
-    hooks = [m.register_forward_hook(add) for m in model.modules()]
+    read = [m.wk for m in model.modules() if isinstance(m, SimPool)] # a hook on W_K would make the layer call it
+    hooks = [m.register_forward_hook(add) for m in model.modules() if not any(m is wk for wk in read)]
     training = model.training
     device = next((p.device for p in model.parameters()), None)
     try:

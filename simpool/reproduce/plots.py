@@ -1,7 +1,7 @@
 """One style, one palette, and the figures of the papers
 
 Every figure of the results is drawn here. They share one style and one palette: SimPool and our own code are always the same
-color, and so is each baseline. Figures are seven inches wide, legible in gray, and carry the paper's value where there is one.
+color, and so is each baseline. Figures are seven inches wide and carry the paper's value where there is one.
 A number from stamp scenes and a number from ImageNet cannot be compared, so figures that show both compare *differences*
 under one recipe."""
 
