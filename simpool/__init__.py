@@ -49,13 +49,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from . import fused  # noqa: F401 (the fused form of the layer registers itself)
-
 __version__ = "0.1.0"
-
-# %% ../nbs/90_api.ipynb #a05d9bf1
-if find_spec("triton"):
-    from simpool import kernels  # noqa: F401
 
 # %% ../nbs/90_api.ipynb #8a8e6dbb
 _HOME = dict(
@@ -90,10 +84,15 @@ def __dir__():
     return sorted([*globals(), *_HOME])
 
 # %% ../nbs/90_api.ipynb #61fb1fb8
+_FASTER = {"simpool": "fused", "fused": "kernels"} # module -> faster form of the layer, which builds on it
+
 class _Package(ModuleType):
-    "Keep public names for the objects they name, not for modules of the same name"
+    "Keep public names for the objects they name, and load the faster forms of the layer with it"
     def __setattr__(self, name, value):
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
+        if name in _HOME and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+        if name in _FASTER and (name == "simpool" or find_spec("triton")):
+            import_module(f"simpool.{_FASTER[name]}")
 
 sys.modules[__name__].__class__ = _Package

@@ -10,10 +10,11 @@ place that norm before or after the pooling (papers.md 1.6). It adds three toy n
 # %% auto #0
 __all__ = ['TOYS', 'VITS', 'SEVERAL_OUTPUTS', 'PRETRAINED', 'vit_toy', 'resnet_toy', 'convnext_toy', 'is_plain_vit',
            'check_backbone', 'gives_several', 'has_cls', 'num_prefix', 'feature_dim', 'last_features', 'patch_grid',
-           'make_where_taken', 'move_weights', 'trained_stats', 'build_body', 'resample_positions', 'OfficialPositions',
-           'set_positions', 'take_norm']
+           'make_where_taken', 'move_weights', 'describe_network', 'check_rebuilt', 'trained_stats', 'build_body',
+           'resample_positions', 'OfficialPositions', 'set_positions', 'take_norm']
 
 # %% ../nbs/30_backbones.ipynb #f03b27e5
+import copy
 import sys
 from functools import partial
 
@@ -180,12 +181,47 @@ def move_weights(
             state["pos_embed"] = state["pos_embed"][:, surplus:]
     missing = [k for k in own if k not in state or state[k].shape != own[k].shape]
     if missing:
-        raise UserError(f"the pretrained weights lack {missing[0]} and {len(missing)-1} more, or have other shapes",
-                        "build the network without pretrained=True, or with other options")
+        raise UserError(f"the trained weights lack {missing[0]} and {len(missing)-1} more, or have other shapes",
+                        "build the network without them, or with the options that they were trained with")
     body.load_state_dict({k: state[k] for k in own})
     dropped = sorted({k.split(".")[0] for k in state if k not in own} - {"head", "fc", "classifier", "head_dist"})
     without = f" without {', '.join(dropped)}" if dropped else ""
-    print(f"simpool: {name}: pretrained{without}; the pooling is new and untrained", file=sys.stderr)
+    print(f"simpool: {name}: trained weights{without}; the pooling is new and untrained", file=sys.stderr)
+
+# %% ../nbs/30_backbones.ipynb #e92d0d99
+def describe_network(
+    network:nn.Module, # network of `timm.create_model`
+)->tuple[str, int, tuple|None]: # timm name; channels of the images; (h, w) that it was made for, if it has a size
+    "Read off a network how it was built"
+    config = getattr(network, "pretrained_cfg", None) or {}
+    name = config.get("architecture", "")
+    if not name or not timm.is_model(name):
+        raise UserError(f"a {type(network).__name__} that was not made by timm.create_model has no name here",
+                        "give the name of the network, or use SimPool(dim) in it")
+    convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    in_chans = convs[0].in_channels if convs else config["input_size"][0]
+    return name, in_chans, getattr(getattr(network, "patch_embed", None), "img_size", None)
+
+# %% ../nbs/30_backbones.ipynb #3d677b40
+@torch.no_grad()
+def check_rebuilt(
+    trained:nn.Module, # network of `timm.create_model`
+    rebuilt:nn.Module, # the same, built again; receives its weights
+    name:str, # its name, for messages
+):
+    "Raise an error unless two networks compute the same features"
+    remedy = "give the options that it was built with, e.g. create_model(network, num_heads=6)"
+    trained = copy.deepcopy(trained).to("cpu", torch.float32).eval()
+    try:
+        rebuilt.load_state_dict(trained.state_dict())
+    except RuntimeError as e:
+        raise UserError(f"this is not the {name} that timm builds ({str(e).splitlines()[1].strip()})", remedy) from e
+    _, in_chans, size = describe_network(trained)
+    size = size or trained.pretrained_cfg["input_size"][1:]
+    images = torch.randn(1, in_chans, *size, generator=torch.Generator().manual_seed(0))
+    ours, theirs = last_features(rebuilt.eval(), images), last_features(trained, images)
+    if not torch.allclose(ours, theirs, atol=1e-3*float(theirs.abs().max())):
+        raise UserError(f"this is not the {name} that timm builds: its features differ", remedy)
 
 # %% ../nbs/30_backbones.ipynb #86829406
 def trained_stats(
@@ -204,6 +240,7 @@ def build_body(
     reads_cls:bool, # whether the pooling reads the class token
     in_chans:int, # channels of the images
     img_size:int|tuple[int, int]|None, # side or (h, w) the position embedding is made for; None: the model's default
+    trained:nn.Module=None, # network of `timm.create_model` whose weights are taken; None: no such network
     **timm_kwargs, # further options of the timm model
 )->nn.Module: # network without pooling and classifier
     "Build a timm network up to its last features, for images of any size where it can"
@@ -217,9 +254,13 @@ def build_body(
     optional = {k: v for k, v in optional.items() if k not in timm_kwargs}
     make = TOYS.get(backbone) or partial(timm.create_model, backbone)
     body = make_where_taken(make, dict(num_classes=0) | wanted, optional)
-    if backbone not in TOYS and (weights.get("pretrained") or weights.get("checkpoint_path")):
-        move_weights(make_where_taken(make, wanted | weights, source), body, backbone)
-        body.trained_stats = trained_stats(body, in_chans)
+    if trained is not None:
+        check_rebuilt(trained, make_where_taken(make, dict(num_classes=trained.num_classes) | wanted, source), backbone)
+    elif backbone not in TOYS and (weights.get("pretrained") or weights.get("checkpoint_path")):
+        trained = make_where_taken(make, wanted | weights, source)
+    if trained is not None:
+        move_weights(trained, body, backbone)
+        body.trained_stats = trained_stats(trained, in_chans)
     return body
 
 # %% ../nbs/30_backbones.ipynb #9b6014de

@@ -26,15 +26,12 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from fastcore.docments import docments
-
-from .core import UserError, format_rows, pick_device, provenance, seed_everything, write_json
-
 # %% ../nbs/80_cli.ipynb #dcd3f9e8
 def field_comments(
     config:type, # dataclass
 )->dict[str, str]: # name of the field -> comment
     "Collect the comments behind the fields of a dataclass and of its base classes"
+    from fastcore.docments import docments
     words = {}
     for cls in reversed(config.__mro__):
         if not dataclasses.is_dataclass(cls):
@@ -89,12 +86,14 @@ def add_network(
     parser.add_argument("--backbone", help="timm name; if not given, the network is recognized by its weights")
     parser.add_argument("--gamma", default="auto", help="exponent of SimPool, or none; auto: as the file says")
     parser.add_argument("--network", default="teacher", help="teacher, student or ema, if a file holds several")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub id; if not given, the newest")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 
 def read_gamma(
     text:str, # value of --gamma
 )->float|str|None: # exponent; "auto"; None for no exponent
     "Read the option --gamma"
+    from simpool.core import UserError
     try:
         return text if text == "auto" else None if text.lower() == "none" else float(text)
     except ValueError as e:
@@ -106,8 +105,9 @@ def open_network(
     card=None, # model card of the network; None: it has none
 )->tuple: # network on its device, report
     "Load the network of a command line"
+    from simpool.core import pick_device
     from simpool.reproduce.cards import load_for_card
-    options = dict(backbone=args.backbone, gamma=read_gamma(args.gamma), network=args.network)
+    options = dict(backbone=args.backbone, gamma=read_gamma(args.gamma), network=args.network, revision=args.revision)
     model, report = load_for_card(args.checkpoint, card, **options)
     print(report, file=sys.stderr)
     return model.to(pick_device(args.device)), report
@@ -123,6 +123,7 @@ def add_knn(
     parser.add_argument("--k", type=int, nargs="+", default=[10, 20, 100, 200], help="neighbors (10 20 100 200)")
     parser.add_argument("--batch-size", type=int, default=128, help="images per batch (%(default)s)")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (%(default)s)")
+    parser.add_argument("--upright", action="store_true", help="turn photos as their EXIF orientation says")
     parser.add_argument("--subset", type=int, help="use only the first training images of each class, this many")
     parser.add_argument("--json", type=file_path, help="file to write the rows to, with their provenance")
 
@@ -143,6 +144,7 @@ def print_accuracy(
     n_train:int, # number of training images
 ):
     "Print a k-NN table and how to read it"
+    from simpool.core import format_rows
     print(format_rows(rows))
     print(f"percent; chance {chance:.2f}" + ("; diff = ours - card" if "card_top1" in rows[0] else ""))
     if len({r["minimum"] for r in rows}) > 1:
@@ -157,10 +159,12 @@ def run_knn(
     card_name:str=None, # name of the model card; None: no comparison
 ):
     "Evaluate a checkpoint by k-NN"
+    from simpool.core import pick_device, provenance, write_json
     from simpool.data.images import first_of_each_class, open_split
     from simpool.reproduce.cards import MODEL_CARDS, find_card, verify
     started, card = time.time(), MODEL_CARDS.get(card_name)
-    train, test = first_of_each_class(open_split(args.data, "train"), args.subset), open_split(args.data, "test")
+    train, test = (open_split(args.data, split, args.upright) for split in ("train", "test"))
+    train = first_of_each_class(train, args.subset)
     model, report = open_network(args, card)
     if card and len(train.classes) != 1000:
         print(f"simpool: the card is of ImageNet-1k, {args.data} has {len(train.classes)} classes: the differences "
@@ -181,6 +185,7 @@ def run_verify(
     args:argparse.Namespace, # options of `add_verify`
 ):
     "Evaluate a checkpoint by k-NN, next to the numbers of its model card"
+    from simpool.core import UserError
     from simpool.reproduce.cards import MODEL_CARDS, find_card
     name = args.card or find_card(args.checkpoint)
     if name is not None and name not in MODEL_CARDS:
@@ -194,6 +199,8 @@ def picture_path(
 )->Path: # where the picture is written
     "Choose the file of a picture, and refuse what would be lost or cannot be written"
     from matplotlib.backend_bases import FigureCanvasBase
+
+    from simpool.core import UserError
     known = FigureCanvasBase.get_supported_filetypes()
     out = out or Path(f"attention-{images[0].stem}.png")
     if out.suffix[1:].lower() not in known:
@@ -218,6 +225,7 @@ def run_attend(
     args:argparse.Namespace, # options of `add_attend`
 ):
     "Draw the attention of a checkpoint over images"
+    from simpool.core import UserError
     from simpool.data.images import image_files
     from simpool.maps import show_attention
     missing = [str(f) for f in args.images if not f.exists()]
@@ -265,7 +273,7 @@ def add_training(
     from simpool.backbones import TOYS
     from simpool.pools import list_pools
     add = parser.add_argument
-    add("--data", required=True, help="folder of images, .npz of scenes, or folder with train/")
+    add("--data", required=True, type=file_path, help="folder of images, .npz of scenes, or folder with train/")
     add("--out", required=True, type=file_path, help=".safetensors to write; log and checkpoints are next to it")
     add("--backbone", default="vit_small_patch16_224", help=f"timm name, or {', '.join(TOYS)} (%(default)s)")
     add("--pool", default="simpool", help=f"{', '.join(list_pools())}, or baseline (%(default)s)")
@@ -275,6 +283,7 @@ def add_training(
     add("--drop-path-rate", type=float, help="stochastic depth of the student; if not given, "
         f"{drop_path_rate} for networks that have it")
     parser.set_defaults(usual_drop_path_rate=drop_path_rate)
+    add("--upright", action="store_true", help="turn photos as their EXIF orientation says; torchvision does not")
     add("--num-workers", type=int, help="processes that crop views; if not given, up to 8 with a GPU, none on a CPU")
     add("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
     add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
@@ -284,6 +293,7 @@ def weights_path(
     out:Path, # value of --out
 )->Path: # file that ends in .safetensors
     "Complete the name of a weights file, and refuse names of another format"
+    from simpool.core import UserError
     if out.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx"):
         raise UserError(f"--out {out}: weights are written as safetensors", f"name it {out.stem}.safetensors")
     return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
@@ -297,18 +307,19 @@ def beside(
 
 # %% ../nbs/80_cli.ipynb #617223c8
 def open_training_images(
-    data:str, # folder of images, .npz of scenes, or folder with a training split
+    data:Path, # folder of images, .npz of scenes, or folder with a training split
+    upright:bool=False, # turn images of a folder as their EXIF orientation says
 ): # a dataset
     "Open the images of a training"
     from simpool.data.images import open_images, open_split
-    folder = Path(data)
-    has_split = (folder/"train").is_dir() or (folder/"train.npz").exists()
-    return open_split(data, "train") if has_split else open_images(data)
+    has_split = any((data/name).exists() for name in ("train", "train.npz", "train.json"))
+    return open_split(data, "train", upright) if has_split else open_images(data, upright)
 
 def new_network(
     args:argparse.Namespace, # options of `add_training`
 ): # a network with fresh weights
     "Make the network of a command line"
+    from simpool.core import UserError
     from simpool.model import baseline_pool, create_model
     pool = baseline_pool(args.backbone) if args.pool == "baseline" else args.pool
     more = {name: getattr(args, name) for name in ("num_heads", "drop_path_rate") if getattr(args, name)}
@@ -328,6 +339,7 @@ def run_pretrain(
 ):
     "Train with DINO or BAM on a folder of images; an interrupted run continues"
     from simpool.checkpoint import save_model
+    from simpool.core import UserError, pick_device, provenance, seed_everything, write_json
     from simpool.data.multicrop import MultiCrop
     from simpool.pretrain import pretrain
     out = weights_path(args.out)
@@ -336,14 +348,14 @@ def run_pretrain(
         raise UserError(f"{out} is there already", "remove it to train again, or name another --out")
     if any(run_dir.glob("*.pt")):
         print(f"simpool: continuing from {run_dir}", file=sys.stderr)
-    images = open_training_images(args.data)
+    images = open_training_images(args.data, args.upright)
     seed_everything(args.seed)
     model = new_network(args)
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
     network, log = pretrain(model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers,
                             desc=args.method)
     save_model(network, model.config, out)
-    facts = dict(method=args.method, network=model.config, data=args.data, images=len(images), seed=args.seed,
+    facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
                  parameters=dataclasses.asdict(config), log=log)
     write_json(provenance(started, **facts), beside(out, ".json"))
     shutil.rmtree(run_dir, ignore_errors=True)
@@ -369,6 +381,7 @@ def run_bench(
     "Measure how fast this package is, as ratios to others"
     import torch
 
+    from simpool.core import pick_device, provenance, write_json
     from simpool.reproduce.bench import PARTS, bench, format_bench, missing_peers
     started, device, absent = time.time(), pick_device(args.device), missing_peers()
     size = args.size or ("cuda" if device.type == "cuda" else "cpu")
@@ -407,10 +420,10 @@ def build_parser(
 
 # %% ../nbs/80_cli.ipynb #26774758
 def interrupted(
-    args:argparse.Namespace, # parsed command line
+    args:argparse.Namespace|None, # parsed command line; None: it was not read yet
 )->str: # one sentence
     "Say what remains of an interrupted command"
-    if args.command != "pretrain":
+    if args is None or args.command != "pretrain":
         return "interrupted"
     if any(beside(weights_path(args.out), ".run").glob("*.pt")):
         return "interrupted; the same command continues from its last checkpoint"
@@ -420,11 +433,16 @@ def main(
     argv:list[str]=None, # arguments; None: those of the process
 )->int: # exit code: 0, 2 for input that cannot be used, 130 when interrupted
     "Run the command `simpool`"
-    argv = sys.argv[1:] if argv is None else argv
-    args = build_parser(argv[0] if argv else None).parse_args(argv)
+    argv, args = sys.argv[1:] if argv is None else argv, None
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"): # file names need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
+        args = build_parser(argv[0] if argv else None).parse_args(argv)
         COMMANDS[args.command][1](args)
-    except UserError as e:
+    except ValueError as e:
+        if type(e).__name__ != "UserError": # by name, since importing the class takes as long as importing PyTorch
+            raise
         print(f"simpool: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

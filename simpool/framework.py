@@ -23,7 +23,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import UserError
+from .core import UserError, no_autocast
 from .simpool import Pool, check_finite, to_tokens
 
 # %% ../nbs/12_framework.ipynb #464ed33f
@@ -417,7 +417,7 @@ def attend_and_pool(
         return split_heads(t, self.num_heads).to(full)
     q = None if u is None else m.query(m.read("q", u)) # (1)
     k, v = cached_kv or (m.key(m.read("k", x)), m.value(m.read("v", x), q, grid)) # (2), (4)
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device):
         s = None if m.similarity is None else m.similarity(heads(q), heads(k))
         a = m.attention(s, x.to(full), grid).to(full) # (3)
         z = m.mean(heads(v), a) # (5)

@@ -23,6 +23,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
+from .core import no_autocast
 from simpool.simpool import (
     FUSED_FORMS,
     SimPool,
@@ -191,7 +192,7 @@ def pool_in_torch(
 )->list[Tensor]: # z, attn; then gap, q, w, mean, 1/std, minima, and the places of the minima in x.view(-1)
     "Compute the forward pass of the layer, and what its backward pass needs"
     full = torch.promote_types(x.dtype, torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device):
         gain, bias, wq, wk, bq = (t if t is None else t.to(full) for t in (gain, bias, wq, wk, bq))
         gap = x.mean(1, dtype=full)
         q, w = make_query(gap, wq, bq, wk, num_heads)
@@ -421,7 +422,7 @@ def backward_in_torch(
 )->list[Tensor]: # gradients of x, gain, bias, wq, bq, wk
     "Compute the backward pass of `pool_in_torch`"
     options = num_heads, gamma, eps, norm_eps, value_min
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x.device):
         grads = PoolGradient(dz, dattn, (x, gain, bias, wq, bq, wk), saved, options).run()
     return [g.to(t.dtype) for g, t in zip(grads, (x, gain, bias, wq, wq if bq is None else bq, wk))]
 
@@ -463,8 +464,7 @@ def backward_by_autograd(
     options:tuple, # num_heads, gamma, eps, norm_eps, value_min
 )->list[Tensor|None]: # gradients of the inputs, which can be differentiated again
     "Compute the backward pass of `pool_op` by autograd"
-    device = inputs[0].device.type
-    with torch.autocast(device, enabled=False):
+    with no_autocast(inputs[0].device):
         out = pool_by_equations(*inputs, *options)
     wanted = [i for i, t in enumerate(inputs) if t is not None and t.requires_grad]
     z, dz = zip(*[(t, g.to(t.dtype)) for t, g in zip(out, grads) if g is not None])

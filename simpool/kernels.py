@@ -26,6 +26,7 @@ import triton.language as tl
 from fastcore.basics import patch
 from torch import Tensor
 
+from .core import no_autocast
 from .fused import PoolGradient, backward_in_torch, make_query, pool_backward_op, pool_in_torch, pool_op
 
 # %% ../nbs/15_kernels.ipynb #4dd5b9fe
@@ -408,7 +409,7 @@ def pool_in_triton(
     "Compute `pool_in_torch` in two reads of the features"
     if not supported(x, num_heads):
         return pool_in_torch(x, gain, bias, wq, bq, wk, num_heads, gamma, eps, norm_eps, value_min)
-    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+    with torch.cuda.device_of(x), no_autocast(x.device):
         gain, bias, wq, bq, wk = (t if t is None else t.float().contiguous() for t in (gain, bias, wq, bq, wk))
         gap, mean, rstd, v_min, v_argmin = first_read(x, gain, bias, gamma, norm_eps, value_min)
         q, w = make_query(gap, wq, bq, wk, 1)
@@ -654,7 +655,7 @@ def backward_in_triton(
     options = (num_heads, gamma, eps, norm_eps, value_min)
     if not supported(x, num_heads):
         return backward_in_torch(dz, dattn, x, gain, bias, wq, bq, wk, saved, *options)
-    with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
+    with torch.cuda.device_of(x), no_autocast(x.device):
         inputs = (x, gain.contiguous(), bias.contiguous(), wq, bq, wk)
         grads = TritonGradient(dz, dattn, inputs, saved, options).run()
     return [g.to(t.dtype) for g, t in zip(grads, (x, gain, bias, wq, wq if bq is None else bq, wk))]

@@ -10,8 +10,8 @@ Transformers can process images of several sizes in one pass; that is `model.pac
 
 # %% auto #0
 __all__ = ['MODEL_CARD', 'PooledModel', 'init_linear', 'init_as_official', 'is_transformer', 'reads_cls', 'make_pool',
-           'create_model', 'baseline_pool', 'can_pack', 'packed_attention', 'packed_drop', 'packed_block',
-           'packed_features']
+           'create_model', 'baseline_pool', 'check_config', 'can_pack', 'packed_attention', 'packed_drop',
+           'packed_block', 'packed_features']
 
 # %% ../nbs/31_model.ipynb #0081542c
 import json
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ from simpool.backbones import (
     PRETRAINED,
     TOYS,
     build_body,
+    describe_network,
     feature_dim,
     has_cls,
     is_plain_vit,
@@ -310,7 +312,7 @@ def make_pool(
 
 # %% ../nbs/31_model.ipynb #c1e2a022
 def create_model(
-    backbone:str, # timm name such as "vit_small_patch16_224", or "vit_toy", "resnet_toy", "convnext_toy"
+    backbone:str|nn.Module, # timm name, one of "vit_toy", "resnet_toy", "convnext_toy", or a trained network of timm
     pool:str|nn.Module|Callable="simpool", # name of `list_pools()`, module -> (B, D), or function of D that makes one
     gamma:float|str|None="auto", # exponent of SimPool; "auto": 1.25 for transformers, 2.0 for convnets; None: mean
     num_classes:int=0, # classes of the linear classifier; 0: the output is the pooled vector
@@ -323,9 +325,12 @@ def create_model(
     **timm_kwargs, # options of the timm model, e.g. pretrained=True, drop_path_rate=0.1
 )->PooledModel: # `model(images) -> (B, D)`, `.tokens(images)`, `.attention(images)`
     "Build a network with a pooling"
+    trained = None if isinstance(backbone, str) else backbone
+    if trained is not None:
+        backbone, in_chans, img_size = describe_network(trained)
     config = dict(backbone=backbone, pool=pool, gamma=gamma, num_classes=num_classes, in_chans=in_chans,
                   img_size=img_size, norm_first=norm_first, positions=positions, pool_kwargs=pool_kwargs)
-    body = build_body(backbone, reads_cls(pool), in_chans, img_size, **timm_kwargs)
+    body = build_body(backbone, reads_cls(pool), in_chans, img_size, trained, **timm_kwargs)
     set_positions(body, positions)
     parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body)
     stats = stats or getattr(body, "trained_stats", None)
@@ -341,6 +346,86 @@ def baseline_pool(
 )->str: # "cls" or "gap"
     "Name the baseline of the paper: CLS for transformers, GAP for convnets"
     return "cls" if is_plain_vit(backbone) else "gap"
+
+# %% ../nbs/31_model.ipynb #f65f18bc
+@patch
+def get_classifier(
+    self:PooledModel,
+)->nn.Module: # linear classifier; an identity if there is none
+    "Return the classifier"
+    return self.head
+
+@patch
+def reset_classifier(
+    self:PooledModel,
+    num_classes:int, # classes of the new classifier; 0: none
+):
+    "Replace the classifier by an untrained one"
+    weight = next(self.body.parameters())
+    self.num_classes = num_classes
+    self.head = nn.Linear(self.embed_dim, num_classes) if num_classes else nn.Identity()
+    init_as_official(self.head, self.body)
+    self.head.to(weight.device, weight.dtype)
+    if self.config is not None:
+        self.config = self._hub_mixin_config = self.config | dict(num_classes=num_classes)
+
+@patch
+def set_grad_checkpointing(
+    self:PooledModel,
+    enable:bool=True, # False: keep the activations of all blocks again
+):
+    "Recompute the activations of each block in the backward pass, to save memory"
+    self.body.set_grad_checkpointing(enable)
+
+# %% ../nbs/31_model.ipynb #1e44a04e
+@patch
+def forward_features(
+    self:PooledModel,
+    images:Tensor, # (B, C, H, W)
+)->Tensor: # tokens (B, N, D), with prefix for CLS, or map (B, D, h, w)
+    "Compute the features that the pooling reads"
+    return self.features(images)[0]
+
+@patch
+def forward_head(
+    self:PooledModel,
+    x:Tensor, # output of `forward_features`
+    pre_logits:bool=False, # stop before the classifier
+)->Tensor: # pooled vectors (B, D), or logits (B, num_classes)
+    "Pool and classify"
+    return self.pooled(x) if pre_logits else self.classify(x)
+
+@patch
+def no_weight_decay(
+    self:PooledModel,
+)->set[str]: # names of parameters
+    "Name the parameters that timm exempts from weight decay, besides biases and norms"
+    named = self.body.no_weight_decay() if hasattr(self.body, "no_weight_decay") else ()
+    return {f"body.{name}" for name, _ in self.body.named_parameters() if name in named}
+
+# %% ../nbs/31_model.ipynb #fee933b5
+@patch(as_prop=True)
+def num_features(
+    self:PooledModel,
+)->int: # D
+    "Return the number of channels of the pooled vector"
+    return self.embed_dim
+
+@patch(as_prop=True)
+def pretrained_cfg(
+    self:PooledModel,
+)->dict: # timm's entries; mean and std are those that the model's images are normalized with
+    "Describe the input of the network for `timm.data.resolve_model_data_config`"
+    config = dict(getattr(self.body, "pretrained_cfg", None) or {})
+    mean, std = self.stats or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return config | dict(mean=tuple(mean), std=tuple(std), num_classes=self.num_classes, classifier="head")
+
+@patch(as_prop=True)
+def default_cfg(
+    self:PooledModel,
+)->dict: # the same as `pretrained_cfg`
+    "Describe the input of the network under the older of timm's two names"
+    return self.pretrained_cfg
 
 # %% ../nbs/31_model.ipynb #c1e2a025
 @patch(cls_method=True)
@@ -360,6 +445,25 @@ def _from_pretrained(
     model = create_model(**json.loads(Path(path("config.json")).read_text()))
     model.load_state_dict(load_file(path("model.safetensors"), device=map_location), strict=strict)
     return model.eval()
+
+# %% ../nbs/31_model.ipynb #8852cf4a
+@patch
+def save_pretrained(
+    self:PooledModel,
+    save_directory:str|Path, # folder to write to
+    **options, # of `PyTorchModelHubMixin.save_pretrained`: repo_id, push_to_hub, model_card_kwargs
+):
+    "Write weights, configuration and model card to a folder; see `from_pretrained`"
+    check_config(self.config)
+    return PyTorchModelHubMixin.save_pretrained(self, Path(save_directory).expanduser(), **options)
+
+def check_config(
+    config:dict|None, # arguments of `create_model`
+):
+    "Raise an error if a file with this configuration could not be read again"
+    if config is None or not isinstance(config.get("pool"), str):
+        raise UserError("this network's pooling is an object without a name, so no file can say how to build it",
+                        "give it a name with register_pool and use that, or save model.state_dict()")
 
 # %% ../nbs/31_model.ipynb #6aa0bbe3
 def can_pack(

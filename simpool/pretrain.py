@@ -24,7 +24,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .bam import BAMHead, BAMLoss, freeze_stem
+from .bam import BAMHead, BAMLoss, freeze_stem, has_positions
 from .core import UserError, autocast, pick_workers
 from .data.images import decode_to
 from .data.multicrop import MultiCrop
@@ -95,7 +95,7 @@ class BAMConfig(PretrainConfig):
     sinkhorn_iters:int = 3 # rounds of balancing
     top_k:int = 128 # columns per target row; 0: all
     positive_masking:bool = True # leave out the columns of the row's own image
-    fixed_stem:bool = True # transformers: fixed sine-cosine positions and an untrained patch projection
+    fixed_stem:bool = True # networks with a learned position per patch: fix it, do not train the patch projection
 
 # %% ../nbs/48_pretrain.ipynb #0e0e4cb4
 class SelfDistillation:
@@ -272,7 +272,7 @@ class BAMTask(SelfDistillation):
     teacher_groups = None # all views: local ones take part in the balancing
 
     def __init__(self, model, config, *args):
-        if config.fixed_stem and hasattr(model.body, "patch_embed"):
+        if config.fixed_stem and has_positions(model.body): # others are trained whole
             freeze_stem(model)
         super().__init__(model, config, *args)
 

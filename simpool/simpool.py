@@ -13,13 +13,12 @@ __all__ = ['VALUE_MIN', 'FUSED_FORMS', 'shift_values', 'weighted_mean', 'power_m
 
 # %% ../nbs/11_simpool.ipynb #9bb79dd5
 import math
-from contextlib import nullcontext
 
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import UserError
+from .core import UserError, no_autocast
 
 # %% ../nbs/11_simpool.ipynb #16f91fc9
 VALUE_MIN = ("sample", "batch", "channel")
@@ -194,8 +193,7 @@ def reference(
     attn = self.scores(x, v).to(full).softmax(-1) # (B, nh, N), eq. (15)
     if self.gamma is None:
         return weighted_mean(v, attn), attn
-    device = x.device.type
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+    with no_autocast(x.device):
         return power_mean(shift_values(v.to(full), self.value_min, self.eps), attn, self.gamma), attn
 
 # %% ../nbs/11_simpool.ipynb #e7a9a298

@@ -189,6 +189,8 @@ def test_digest_follows_imports():
     assert "simpool.reproduce.sweep" not in used
     assert {"simpool", "simpool.maps", "simpool.kernels"} <= set(code_digest.modules("from simpool import SimPool"))
     assert "simpool.kernels" in code_digest.modules("from . import kernels", "simpool")
+    for source in ("from simpool.simpool import SimPool", "from simpool.model import create_model"):
+        assert "simpool.fused" in code_digest.modules(source), "the package loads it, and no module names it"
 
 
 PACKAGE = {

@@ -6,7 +6,8 @@ The stages of dvc.yaml depend on these files. What counts:
 
 - the notebook's code cells and the modules of simpool that it imports, without comments, docstrings and prose;
 - requirements.lock, since another torch may give another result;
-- on a machine with a GPU the kernels, which no notebook names;
+- the fused form of the layer, which the package loads after the layer and which no module names; on a machine with a
+  GPU its kernels too;
 - for a table that a scale does not train (`epochs: 0`), the result of the larger scale that it shows instead.
 """
 import argparse
@@ -100,6 +101,8 @@ def modules(source, package=""):
                     continue
                 path = module_file(part)
                 seen[part] = path.read_text()
+                if part == "simpool.simpool":
+                    waiting.append(("import simpool.fused", ""))
                 waiting.append((seen[part], part if path.name == "__init__.py" else part.rpartition(".")[0]))
     return seen
 

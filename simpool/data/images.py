@@ -117,6 +117,7 @@ def read_image(
     min_size:int=None, # JPEGs are decoded at 1/2, 1/4 or 1/8 if both sides stay at least this long; None: never
 )->Image.Image: # 8-bit RGB
     "Read an image file; an error names the file"
+    file = Path(file).expanduser()
     try:
         with Image.open(file) as image:
             if min_size:
@@ -187,7 +188,7 @@ def save_pointer(
         raise UserError(what, "set the variable or the path to the folder that holds them")
     files = image_files(folder/found[0])
     listing = "\n".join(f"{f.relative_to(folder)} {f.stat().st_size}" for f in files)
-    digest = hashlib.sha256(listing.encode()).hexdigest()
+    digest = hashlib.sha256(os.fsencode(listing)).hexdigest()
     return write_json(dict(folder=f"{source}/{found[0]}", images=len(files), digest=digest), path)
 
 # %% ../../nbs/21_data.images.ipynb #2b01a867

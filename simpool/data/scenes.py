@@ -40,7 +40,7 @@ def load_stamps(
     path:str|Path=None, # path of `stamps.npz`; None: `data/stamps/stamps.npz` of the checkout
 )->Stamps: # the pack
     "Read the cut-outs and photos from disk"
-    path = Path(path) if path else project_root()/"data"/"stamps"/"stamps.npz"
+    path = Path(path).expanduser() if path else project_root()/"data"/"stamps"/"stamps.npz"
     if not path.exists():
         raise UserError(f"the stamps pack is not at {path}", "run `dvc pull` in the checkout, or pass its path")
     with np.load(path) as z:
@@ -251,13 +251,14 @@ def save_scenes(
     "Write scenes to one uncompressed file, in whole or not at all"
     with atomic_path(path) as tmp, open(tmp, "wb") as f:
         np.savez(f, **scenes)
-    return Path(path)
+    return Path(path).expanduser()
 
 def load_scenes(
     path:str|Path, # `.npz` file written by `save_scenes`
 )->dict[str, np.ndarray]: # image, mask, label, box, cut, photo
     "Read scenes from disk"
-    if not Path(path).exists():
+    path = Path(path).expanduser()
+    if not path.exists():
         raise UserError(f"no scenes at {path}", "`dvc repro data` makes them")
     with np.load(path) as z:
         return {k: z[k] for k in z.files}
