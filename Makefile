@@ -16,35 +16,31 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 repro: env ## regenerate every table and figure, of the scale in params.yaml or of SCALE=smoke, mini, small, paper
-	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
-	$(BIN)/dvc $(if $(SCALE),exp run -S scale=$(SCALE),repro)
+	"$(BIN)"/dvc $(if $(SCALE),exp run -S scale=$(SCALE),repro)
 
 test: env ## all tests, notebooks included
-	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
-	$(BIN)/python -m pytest -q
+	"$(BIN)"/python -m pytest -q
 
 lab: env ## JupyterLab on the notebooks
-	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
-	$(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) nbs/index.ipynb
+	"$(BIN)"/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
 
 bench: $(VENV)/.bench ## speed beside lightly, faiss, scikit-learn and timm; needs an otherwise idle machine
-	@$(BIN)/dvc pull --quiet data/stamps/stamps.npz.dvc
-	$(BIN)/dvc repro --force bench/dvc.yaml
+	"$(BIN)"/dvc repro --force bench/dvc.yaml
 
 rerun: env ## run every stage again, even those that are up to date
-	$(BIN)/dvc repro --force
+	"$(BIN)"/dvc repro --force
 
 lib: env ## notebooks -> package, and notebooks without volatile metadata
-	$(BIN)/nbdev-export
-	$(BIN)/nbdev-clean
-	$(BIN)/python tools/strip_experiments.py
+	"$(BIN)"/nbdev-export
+	"$(BIN)"/nbdev-clean
+	"$(BIN)"/python tools/strip_experiments.py
 
 readme: env ## nbs/index.ipynb -> README.md
-	$(BIN)/python tools/make_readme.py
+	"$(BIN)"/python tools/make_readme.py
 
 lock: env ## requirements.in -> requirements.lock, and the same for the benchmark's packages
-	$(BIN)/uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
-	$(BIN)/uv pip compile bench/requirements.in -c requirements.lock -o bench/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+	"$(BIN)"/uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+	"$(BIN)"/uv pip compile bench/requirements.in -c requirements.lock -o bench/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 
 env: $(VENV)/.ready ## virtual environment with the locked packages and this package, editable
 
@@ -58,5 +54,5 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.ready bench/requirements.lock
-	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r bench/requirements.lock
+	@"$(BIN)"/uv pip install --python "$(BIN)"/python --require-hashes -r bench/requirements.lock
 	@touch $@

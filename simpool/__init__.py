@@ -33,6 +33,7 @@ Modules:
 - `simpool.reproduce.paper`: Every published number that results here are compared with, once, with its source
 - `simpool.reproduce.plots`: One style, one palette, and the figures of the papers
 - `simpool.reproduce.results`: Trainings, tables and figures on disk, each with its provenance
+- `simpool.reproduce.scratch`: Run an experiment by hand: what it reads and does not find is made small, on the spot
 - `simpool.reproduce.sweep`: Trains many small networks that differ in one thing, and tabulates them with seeds and intervals
 - `simpool.schedule`: Learning rate, weight decay, teacher momentum and teacher temperature as arrays of numbers
 - `simpool.simpool`: One attention pooling layer at the end of any network: the query is the average, the values are pooled by a power mean
