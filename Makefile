@@ -16,13 +16,14 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 repro: env ## regenerate every table and figure, of the scale in params.yaml or of SCALE=smoke, mini, small, paper
-	"$(BIN)"/dvc $(if $(SCALE),exp run -S scale=$(SCALE),repro)
+	@$(if $(SCALE),"$(BIN)"/python tools/set_scale.py $(SCALE))
+	"$(BIN)"/dvc repro
 
 test: env ## all tests, notebooks included
 	"$(BIN)"/python -m pytest -q
 
 lab: env ## JupyterLab on the notebooks
-	"$(BIN)"/jupyter lab --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
+	"$(BIN)"/jupyter lab --config=tools/jupyter_server_config.py --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb
 
 bench: $(VENV)/.bench ## speed beside lightly, faiss, scikit-learn and timm; needs an otherwise idle machine
 	"$(BIN)"/dvc repro --force bench/dvc.yaml

@@ -10,8 +10,8 @@ place that norm before or after the pooling (papers.md 1.6). It adds three toy n
 # %% auto #0
 __all__ = ['TOYS', 'VITS', 'SEVERAL_OUTPUTS', 'PRETRAINED', 'vit_toy', 'resnet_toy', 'convnext_toy', 'is_plain_vit',
            'check_backbone', 'gives_several', 'has_cls', 'num_prefix', 'feature_dim', 'last_features', 'patch_grid',
-           'make_where_taken', 'move_weights', 'describe_network', 'check_rebuilt', 'trained_stats', 'build_body',
-           'resample_positions', 'OfficialPositions', 'set_positions', 'take_norm']
+           'make_where_taken', 'move_weights', 'describe_network', 'check_rebuilt', 'trained_stats', 'take_weights',
+           'build_body', 'resample_positions', 'OfficialPositions', 'set_positions', 'take_norm']
 
 # %% ../nbs/30_backbones.ipynb #f03b27e5
 import copy
@@ -232,9 +232,20 @@ def trained_stats(
     config = timm.data.resolve_model_data_config(body)
     return tuple(tuple(config[k]*(in_chans if len(config[k]) == 1 else 1)) for k in ("mean", "std"))
 
-# %% ../nbs/30_backbones.ipynb #ddd52d10
+def take_weights(
+    trained:nn.Module, # timm network with the weights; a whole one, with its classifier
+    body:nn.Module, # network of `build_body`; receives them
+    name:str, # its name, for the message
+    in_chans:int, # channels of the images
+):
+    "Load trained weights, and note how the images were normalized"
+    move_weights(trained, body, name)
+    body.trained_stats = trained_stats(trained, in_chans)
+
+# %% ../nbs/30_backbones.ipynb #5eaf4a03
 PRETRAINED = ("pretrained", "checkpoint_path", "pretrained_cfg_overlay", "cache_dir") # where weights come from
 
+# %% ../nbs/30_backbones.ipynb #ddd52d10
 def build_body(
     backbone:str, # timm name, or one of `TOYS`
     reads_cls:bool, # whether the pooling reads the class token
@@ -246,21 +257,19 @@ def build_body(
     "Build a timm network up to its last features, for images of any size where it can"
     check_backbone(backbone)
     weights = {k: timm_kwargs.pop(k) for k in PRETRAINED if k in timm_kwargs}
-    wanted, optional = dict(in_chans=in_chans) | timm_kwargs, dict(global_pool="", dynamic_img_size=True)
-    optional |= {} if img_size is None else dict(img_size=img_size)
-    source = {k: v for k, v in optional.items() if k != "global_pool"}
+    wanted = dict(in_chans=in_chans) | timm_kwargs
+    source = dict(dynamic_img_size=True) | ({} if img_size is None else dict(img_size=img_size))
+    optional = source | dict(global_pool="")
     if is_plain_vit(backbone):
         optional |= dict(class_token=reads_cls or timm_kwargs.get("class_token", False), dynamic_img_pad=True)
-    optional = {k: v for k, v in optional.items() if k not in timm_kwargs}
     make = TOYS.get(backbone) or partial(timm.create_model, backbone)
-    body = make_where_taken(make, dict(num_classes=0) | wanted, optional)
+    body = make_where_taken(make, dict(num_classes=0) | wanted, {k: optional[k] for k in optional if k not in wanted})
     if trained is not None:
         check_rebuilt(trained, make_where_taken(make, dict(num_classes=trained.num_classes) | wanted, source), backbone)
     elif backbone not in TOYS and (weights.get("pretrained") or weights.get("checkpoint_path")):
         trained = make_where_taken(make, wanted | weights, source)
     if trained is not None:
-        move_weights(trained, body, backbone)
-        body.trained_stats = trained_stats(trained, in_chans)
+        take_weights(trained, body, backbone, in_chans)
     return body
 
 # %% ../nbs/30_backbones.ipynb #9b6014de

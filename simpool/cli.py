@@ -89,6 +89,7 @@ def add_network(
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id; if not given, the newest")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 
+# %% ../nbs/80_cli.ipynb #9cfc1e8e
 def read_gamma(
     text:str, # value of --gamma
 )->float|str|None: # exponent; "auto"; None for no exponent
@@ -211,6 +212,7 @@ def picture_path(
         raise UserError(f"--out {out} is one of the images", "name another file")
     return out
 
+# %% ../nbs/80_cli.ipynb #8a54467d
 def add_attend(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
@@ -315,6 +317,7 @@ def open_training_images(
     has_split = any((data/name).exists() for name in ("train", "train.npz", "train.json"))
     return open_split(data, "train", upright) if has_split else open_images(data, upright)
 
+# %% ../nbs/80_cli.ipynb #cf608767
 def new_network(
     args:argparse.Namespace, # options of `add_training`
 ): # a network with fresh weights
@@ -342,8 +345,7 @@ def run_pretrain(
     from simpool.core import UserError, pick_device, provenance, seed_everything, write_json
     from simpool.data.multicrop import MultiCrop
     from simpool.pretrain import pretrain
-    out = weights_path(args.out)
-    started, run_dir = time.time(), beside(out, ".run")
+    started, out, run_dir = time.time(), weights_path(args.out), beside(weights_path(args.out), ".run")
     if out.exists():
         raise UserError(f"{out} is there already", "remove it to train again, or name another --out")
     if any(run_dir.glob("*.pt")):
@@ -352,8 +354,8 @@ def run_pretrain(
     seed_everything(args.seed)
     model = new_network(args)
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
-    network, log = pretrain(model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers,
-                            desc=args.method)
+    options = dict(run_dir=run_dir, num_workers=args.num_workers, desc=args.method)
+    network, log = pretrain(model, images, config, pick_device(args.device), args.seed, **options)
     save_model(network, model.config, out)
     facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
                  parameters=dataclasses.asdict(config), log=log)
@@ -429,6 +431,7 @@ def interrupted(
         return "interrupted; the same command continues from its last checkpoint"
     return "interrupted before the first checkpoint (there is one per minute)"
 
+# %% ../nbs/80_cli.ipynb #f2267e65
 def main(
     argv:list[str]=None, # arguments; None: those of the process
 )->int: # exit code: 0, 2 for input that cannot be used, 130 when interrupted

@@ -102,6 +102,7 @@ def list_files(
             raise
         return [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()]
 
+# %% ../nbs/32_convert.ipynb #5a292979
 def fetch(
     repo:str, # Hub id such as "billpsomas/vits_dino_simpool_ep100"
     revision:str=None, # branch, tag or commit; None: the newest
@@ -169,9 +170,10 @@ def split_averaged(
     picked = {name.removeprefix(wanted): weights[key] for key, name in names.items() if name.startswith(wanted)}
     return picked, [f"{key}: of another network" for key, name in names.items() if not name.startswith(wanted)]
 
-# %% ../nbs/32_convert.ipynb #0124189f
+# %% ../nbs/32_convert.ipynb #d06f7654
 WRAPPERS = re.compile(r"^((module|_orig_mod|backbone|encoder)\.)*") # DDP, torch.compile, multi-crop wrapper
 
+# %% ../nbs/32_convert.ipynb #0124189f
 def unwrap(
     contents:Mapping, # contents of a file
     network:str, # "teacher", "student" or "ema"

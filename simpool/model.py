@@ -10,8 +10,8 @@ Transformers can process images of several sizes in one pass; that is `model.pac
 
 # %% auto #0
 __all__ = ['MODEL_CARD', 'PooledModel', 'init_linear', 'init_as_official', 'is_transformer', 'reads_cls', 'make_pool',
-           'create_model', 'baseline_pool', 'check_config', 'can_pack', 'packed_attention', 'packed_drop',
-           'packed_block', 'packed_features']
+           'split_backbone', 'create_model', 'baseline_pool', 'check_config', 'can_pack', 'packed_attention',
+           'packed_drop', 'packed_block', 'packed_features']
 
 # %% ../nbs/31_model.ipynb #0081542c
 import json
@@ -310,6 +310,17 @@ def make_pool(
     init_as_official(made, body)
     return made
 
+# %% ../nbs/31_model.ipynb #4a0c479a
+def split_backbone(
+    backbone:str|nn.Module, # timm name, or a trained network of timm
+    in_chans:int, # channels of the images, for a name
+    img_size:int|tuple[int, int]|None, # size of the images, for a name
+)->tuple: # trained network or None, name, in_chans, img_size
+    "Take apart the first argument of `create_model`"
+    if isinstance(backbone, str):
+        return None, backbone, in_chans, img_size
+    return backbone, *describe_network(backbone)
+
 # %% ../nbs/31_model.ipynb #c1e2a022
 def create_model(
     backbone:str|nn.Module, # timm name, one of "vit_toy", "resnet_toy", "convnext_toy", or a trained network of timm
@@ -325,18 +336,15 @@ def create_model(
     **timm_kwargs, # options of the timm model, e.g. pretrained=True, drop_path_rate=0.1
 )->PooledModel: # `model(images) -> (B, D)`, `.tokens(images)`, `.attention(images)`
     "Build a network with a pooling"
-    trained = None if isinstance(backbone, str) else backbone
-    if trained is not None:
-        backbone, in_chans, img_size = describe_network(trained)
+    trained, backbone, in_chans, img_size = split_backbone(backbone, in_chans, img_size)
     config = dict(backbone=backbone, pool=pool, gamma=gamma, num_classes=num_classes, in_chans=in_chans,
                   img_size=img_size, norm_first=norm_first, positions=positions, pool_kwargs=pool_kwargs)
     body = build_body(backbone, reads_cls(pool), in_chans, img_size, trained, **timm_kwargs)
     set_positions(body, positions)
-    parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body)
-    stats = stats or getattr(body, "trained_stats", None)
-    model = PooledModel(*parts, norm_first and is_transformer(body), num_classes, in_chans, stats)
+    parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body), norm_first and is_transformer(body)
+    model = PooledModel(*parts, num_classes, in_chans, stats or getattr(body, "trained_stats", None))
     init_as_official(model.head, body)
-    config |= {k: v for k, v in (timm_kwargs | dict(stats=stats)).items() if v is not None and k not in PRETRAINED}
+    config |= {k: v for k, v in dict(timm_kwargs, stats=model.stats).items() if v is not None and k not in PRETRAINED}
     model.config = model._hub_mixin_config = config if isinstance(pool, str) else None
     return model
 
@@ -369,6 +377,7 @@ def reset_classifier(
     if self.config is not None:
         self.config = self._hub_mixin_config = self.config | dict(num_classes=num_classes)
 
+# %% ../nbs/31_model.ipynb #e2f58b86
 @patch
 def set_grad_checkpointing(
     self:PooledModel,

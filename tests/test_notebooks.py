@@ -1,11 +1,14 @@
 "Every library notebook runs from top to bottom; experiments are parameterized and kept without outputs."
 import ast
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from nbdev.test import test_nb as run_nb
+from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT/"nbs").glob("[0-9i]*.ipynb"))
@@ -30,3 +33,17 @@ def test_experiment_is_parameterized(path):
         ast.literal_eval(node.value)
     assert not any(c.get("outputs") for c in nb.cells), "run tools/strip_experiments.py: experiments have no outputs"
     assert not any("#| export" in c.source for c in nb.cells), "experiments export nothing"
+
+
+def test_saved_in_jupyterlab():
+    "What `make lab` saves of an experiment that was run is the file that git has"
+    config = PyFileConfigLoader("jupyter_server_config.py", ROOT/"tools").load_config()
+    manager = AsyncLargeFileManager(root_dir=str(ROOT), config=config)
+    path = EXPERIMENTS[0]
+    model = dict(type="notebook", format="json", content=json.loads(path.read_text()))
+    for cell in (c for c in model["content"]["cells"] if c["cell_type"] == "code"):
+        cell["outputs"] = [dict(output_type="stream", name="stdout", text="12.3 %")]
+        cell["execution_count"], cell["metadata"] = 7, cell["metadata"] | dict(trusted=True)
+    model["content"]["metadata"]["language_info"] = dict(name="python", version="3.99")
+    manager.run_pre_save_hooks(model=model, path=str(path.relative_to(ROOT)))
+    assert model["content"] == json.loads(path.read_text())

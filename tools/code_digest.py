@@ -6,6 +6,7 @@ The stages of dvc.yaml depend on these files. What counts:
 
 - the notebook's code cells and the modules of simpool that it imports, without comments, docstrings and prose;
 - requirements.lock, since another torch may give another result;
+- the version of the pack of cut-outs, where scenes are read or made;
 - the fused form of the layer, which the package loads after the layer and which no module names; on a machine with a
   GPU its kernels too;
 - for a table that a scale does not train (`epochs: 0`), the result of the larger scale that it shows instead.
@@ -140,7 +141,8 @@ def digests(notebook, scale):
     code = code_of(notebook)
     used = modules(code + ("\nimport simpool.kernels" if has_gpu() else ""))
     found = {"notebook": digest(meaning(code))} | {name: digest(meaning(used[name])) for name in sorted(used)}
-    found["requirements.lock"] = digest((ROOT/"requirements.lock").read_bytes())
+    files = ["requirements.lock", *["data/stamps/stamps.npz.dvc"]*("simpool.data.scenes" in used)]
+    found |= {name: digest((ROOT/name).read_bytes()) for name in files}
     return "".join(f"{d}  {name}\n" for name, d in (found | shown(notebook.stem, scale)).items())
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def fail(message):
     "Stop with one sentence instead of a traceback"
-    sys.exit(f"run_nb: {message}")
+    sys.exit(f"{Path(sys.argv[0]).stem}: {message}")
 
 
 def did_you_mean(name, known):

@@ -165,7 +165,7 @@ def last_result(
         print(", ".join([f"Not trained at scale {shown_at} (epochs: 0). Shown: scale {scale}", *words]))
         return table, facts
     raise UserError(f"no scale has a result for {name!r} in {results}",
-                    "give it epochs in params.yaml, e.g. `dvc exp run -S scale=small`")
+                    "give it epochs in params.yaml, e.g. `make repro SCALE=small`")
 
 # %% ../../nbs/71_reproduce.results.ipynb #51958e63
 FULL_SIZE = dict(vit="ViT-S", resnet="ResNet-50", convnext="ConvNeXt-S") # networks of the paper, by kind
