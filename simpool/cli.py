@@ -163,7 +163,7 @@ def run_knn(
     from simpool.core import pick_device, provenance, write_json
     from simpool.data.images import first_of_each_class, open_split
     from simpool.reproduce.cards import MODEL_CARDS, find_card, verify
-    started, card = time.time(), MODEL_CARDS.get(card_name)
+    started, card = time.monotonic(), MODEL_CARDS.get(card_name)
     train, test = (open_split(args.data, split, args.upright) for split in ("train", "test"))
     train = first_of_each_class(train, args.subset)
     model, report = open_network(args, card)
@@ -345,7 +345,7 @@ def run_pretrain(
     from simpool.core import UserError, pick_device, provenance, seed_everything, write_json
     from simpool.data.multicrop import MultiCrop
     from simpool.pretrain import pretrain
-    started, out, run_dir = time.time(), weights_path(args.out), beside(weights_path(args.out), ".run")
+    started, out, run_dir = time.monotonic(), weights_path(args.out), beside(weights_path(args.out), ".run")
     if out.exists():
         raise UserError(f"{out} is there already", "remove it to train again, or name another --out")
     if any(run_dir.glob("*.pt")):
@@ -385,7 +385,7 @@ def run_bench(
 
     from simpool.core import pick_device, provenance, write_json
     from simpool.reproduce.bench import PARTS, bench, format_bench, missing_peers
-    started, device, absent = time.time(), pick_device(args.device), missing_peers()
+    started, device, absent = time.monotonic(), pick_device(args.device), missing_peers()
     size = args.size or ("cuda" if device.type == "cuda" else "cpu")
     facts = dict(scale="bench", size=size, device=device.type, left_out=absent, torch_threads=torch.get_num_threads())
     if absent:

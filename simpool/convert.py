@@ -10,14 +10,16 @@ gamma, the side of the final norm, the position embeddings. It covers the checkp
 # %% auto #0
 __all__ = ['SCALARS', 'HARMLESS', 'READ_ERRORS', 'WEIGHT_FILES', 'CONTAINERS', 'NETWORKS', 'AVERAGED', 'WRAPPERS', 'POOL',
            'OFFICIAL', 'TIMM', 'CONVNEXT', 'RULES', 'VIT_SIZES', 'RESNETS', 'CONVNEXTS', 'ASSUMED', 'SUPERVISED',
-           'NOT_STATED', 'BATCH_NOTE', 'unreadable', 'readable', 'read_file', 'list_files', 'fetch', 'is_weights',
-           'find_weights', 'split_averaged', 'unwrap', 'rename', 'is_own', 'rename_all', 'depth_of', 'find_vit',
-           'find_resnet', 'find_convnext', 'find_backbone', 'find_size', 'gamma_in_args', 'find_gamma', 'find_pooling',
-           'find_vit_settings', 'find_own', 'find_recipe', 'describe']
+           'NOT_STATED', 'BATCH_NOTE', 'unreadable', 'readable', 'check_zip', 'read_file', 'list_files', 'fetch',
+           'is_weights', 'find_weights', 'split_averaged', 'unwrap', 'rename', 'is_own', 'rename_all', 'depth_of',
+           'find_vit', 'find_resnet', 'find_convnext', 'find_backbone', 'find_size', 'gamma_in_args', 'find_gamma',
+           'find_pooling', 'find_vit_settings', 'find_own', 'find_recipe', 'describe']
 
 # %% ../nbs/32_convert.ipynb #eca25158
 import math
 import re
+import zipfile
+import zlib
 from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -29,9 +31,8 @@ import torch
 from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from .core import UserError
+from .core import UserError, load_tensors
 
 # %% ../nbs/32_convert.ipynb #13898200
 SCALARS = (np.float64, np.float32, np.int64, np.int32, np.bool_)
@@ -61,7 +62,7 @@ def unreadable(
 
 # %% ../nbs/32_convert.ipynb #d2f3b005
 READ_ERRORS = (UnpicklingError, EOFError, RuntimeError, SafetensorError, UnicodeDecodeError, ValueError, KeyError,
-               OSError)
+               OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, AttributeError, TypeError, IndexError)
 
 @contextmanager
 def readable(
@@ -70,8 +71,21 @@ def readable(
     "Turn an error while a checkpoint is read into one sentence"
     try:
         yield
+    except UserError:
+        raise
     except READ_ERRORS as error:
         raise unreadable(path, error) from error
+
+# %% ../nbs/32_convert.ipynb #351c8bdd
+def check_zip(
+    path:Path, # file of `torch.save`
+):
+    "Raise an error if a byte has changed: zip files have checksums, which torch writes and does not read"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            changed = file.testzip()
+        if changed:
+            raise ValueError(f"the checksum of {changed} differs")
 
 def read_file(
     path:Path, # .safetensors, or a pickle of torch (.pth, .pt, .pth.tar, .bin)
@@ -79,7 +93,8 @@ def read_file(
     "Read a checkpoint without running any code of the file"
     with readable(path):
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_tensors(path)[0]
+        check_zip(path)
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
 

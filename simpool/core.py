@@ -10,12 +10,16 @@ There is nothing here from the papers, except one repaired seed (papers.md, sect
 
 # %% auto #0
 __all__ = ['UserError', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'no_autocast', 'progress',
-           'project_root', 'atomic_path', 'write_json', 'format_cell', 'format_rows', 'config_from', 'run_git',
+           'project_root', 'process_runs', 'atomic_path', 'tensors_digest', 'save_tensors', 'load_tensors',
+           'write_json', 'format_cell', 'format_rows', 'config_from', 'check_setting', 'check_settings', 'run_git',
            'git_commit', 'processor', 'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
 import dataclasses
+import glob
+import hashlib
 import json
+import math
 import os
 import platform
 import random
@@ -31,6 +35,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #e8e51a66
@@ -126,6 +132,19 @@ def project_root(
     raise UserError(f"no dvc.yaml in {start} or above it", "run this inside a checkout of simpool")
 
 # %% ../nbs/00_core.ipynb #87f10bb3
+def process_runs(
+    pid:int, # number of a process
+)->bool: # whether there is such a process on this machine
+    "Tell whether a process runs"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError: # of another user
+        return True
+    return True
+
+# %% ../nbs/00_core.ipynb #6e8aeb25
 @contextmanager
 def atomic_path(
     path:str|Path, # file to write, `~` is the home folder; missing folders are created
@@ -133,15 +152,62 @@ def atomic_path(
     "Give a temporary name to write to, and rename it to `path` if no error occurred"
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"): # of a process that was killed
+        pid = left.suffixes[-2][1:]
+        if pid.isdigit() and not process_runs(int(pid)):
+            left.unlink(missing_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         tmp.touch()
         mode = tmp.stat().st_mode # what new files get here; some libraries write files that only their owner can read
         yield tmp
         tmp.chmod(mode)
+        with tmp.open("rb+") as file:
+            os.fsync(file.fileno()) # else the new name may survive a power cut, and the contents not
         os.replace(tmp, path)
     finally:
         tmp.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #5994a394
+def tensors_digest(
+    tensors:dict[str, torch.Tensor], # tensors by name
+    metadata:dict[str, str], # text that goes with them
+)->str: # sha256, hexadecimal
+    "Compute a digest of tensors and text"
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        t = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+        digest.update(t.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+def save_tensors(
+    tensors:dict[str, torch.Tensor], # tensors by name
+    path:str|Path, # `.safetensors` file to write
+    **metadata, # text to keep with them
+):
+    "Write tensors and their checksum, in whole or not at all"
+    tensors = {name: t.detach().contiguous() for name, t in tensors.items()}
+    with atomic_path(path) as tmp:
+        save_file(tensors, tmp, metadata=metadata | dict(sha256=tensors_digest(tensors, metadata)))
+
+# %% ../nbs/00_core.ipynb #0f59e791
+def load_tensors(
+    path:str|Path, # `.safetensors` file
+    device:str|torch.device="cpu", # device of the tensors
+)->tuple[dict[str, torch.Tensor], dict[str, str]]: # tensors by name; text that was kept with them
+    "Read tensors, and compare them with their checksum if the file has one"
+    path = Path(path).expanduser()
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path, device=str(device))
+    except (SafetensorError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} is not a whole safetensors file ({e})", "get it again") from e
+    stated = metadata.pop("sha256", None)
+    if stated is not None and stated != tensors_digest(tensors, metadata):
+        raise UserError(f"{path} has changed since it was written: its checksum differs", "get it again")
+    return tensors, metadata
 
 # %% ../nbs/00_core.ipynb #43599b2b
 def write_json(
@@ -185,6 +251,40 @@ def config_from(
 ): # an instance of the dataclass
     "Build a dataclass from those names that it has fields for"
     return cls(**{f.name: names[f.name] for f in dataclasses.fields(cls) if f.name in names} | more)
+
+# %% ../nbs/00_core.ipynb #6634010e
+def check_setting(
+    name:str, # name of a setting
+    value, # its value
+    kind:type, # its type: int, float, bool or str; others are not checked
+    low:float, # smallest value of a number
+    high:float, # largest value of a number
+):
+    "Raise an error unless a value has its type and lies in its range"
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    fits = {int: number and isinstance(value, (int, np.integer)), float: number and math.isfinite(value),
+            bool: isinstance(value, bool), str: isinstance(value, str)}
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    if kind in fits and not fits[kind]:
+        raise UserError(f"{name} must be {words[kind]}, got {value!r}", "check its spelling")
+    if kind in (int, float) and not low <= value <= high:
+        bounds = f"from {low:g} to {high:g}" if high < math.inf else f"of {low:g} or more"
+        raise UserError(f"{name}={value!r} makes no sense", f"choose a number {bounds}")
+
+# %% ../nbs/00_core.ipynb #77b10467
+def check_settings(
+    config, # instance of a dataclass
+    **ranges:tuple[float, float], # smallest and largest value of the fields that are not any number from zero on
+):
+    "Check the types and ranges of all fields; numbers are zero or more unless `ranges` says otherwise"
+    for f in dataclasses.fields(config):
+        value, (low, high) = getattr(config, f.name), ranges.get(f.name, (0, math.inf))
+        many = value if isinstance(f.default, tuple) and isinstance(value, (tuple, list)) else [value]
+        kind = float if isinstance(f.default, tuple) else f.type
+        for v in many:
+            check_setting(f.name, v, kind, low, high)
+        if len(many) != (len(f.default) if isinstance(f.default, tuple) else 1):
+            raise UserError(f"{f.name} must have {len(f.default)} numbers, got {value!r}", "check it")
 
 # %% ../nbs/00_core.ipynb #0d2e6555
 def run_git(
@@ -241,13 +341,13 @@ def machine_slug(
 
 # %% ../nbs/00_core.ipynb #6a0bc506
 def provenance(
-    started:float, # value of time.time() at the start of the run
+    started:float, # value of time.monotonic() at the start of the run
     **facts, # parameters, seed and whatever else belongs to the record
 )->dict: # entries of a results file
     "Record where a number comes from: commit, machine, versions, minutes, date, parameters"
     return dict(
         commit=git_commit(), machine=machine(), torch=torch.__version__,
-        minutes=round((time.time()-started)/60, 2), date=datetime.now(UTC).strftime("%Y-%m-%d"), **facts)
+        minutes=round((time.monotonic()-started)/60, 2), date=datetime.now(UTC).strftime("%Y-%m-%d"), **facts)
 
 # %% ../nbs/00_core.ipynb #3bd76653
 def saved_activations(

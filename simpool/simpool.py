@@ -118,12 +118,20 @@ def check_options(
     num_heads:int, # number of heads
     gamma:float|None, # exponent of the power mean
     value_min:str, # what the minimum is taken over
+    eps:float=1e-6, # number added to the values before the power
 ):
     "Raise an error that names the option of `SimPool` that cannot be used"
     if dim < 1 or num_heads < 1 or dim % num_heads:
         raise UserError(f"dim {dim} is not divisible into num_heads {num_heads}", f"choose a divisor of {dim}")
-    if gamma is not None and not gamma > 0:
-        raise UserError(f"gamma must be above 0 or None, got {gamma}", "the paper uses 1.25 and 2")
+    if gamma is not None and not 0 < gamma < math.inf:
+        raise UserError(f"gamma must be a number above 0 or None, got {gamma}", "the paper uses 1.25 and 2")
+    if not eps >= 0:
+        raise UserError(f"eps must not be below 0, got {eps}", "the official code has 1e-6")
+    tiny = torch.finfo(torch.float32).tiny # below it gradients would be 0/0 where v is smallest
+    if gamma is not None and 0 < eps**gamma < tiny:
+        largest = math.log(tiny)/math.log(eps)
+        raise UserError(f"gamma {gamma} is too large for float32, which cannot hold {eps} to this power",
+                        f"choose {largest:.1f} or less, or a larger eps; the paper uses 1.25 and 2")
     if value_min not in VALUE_MIN:
         raise UserError(f"value_min {value_min!r} does not exist", f"choose one of {', '.join(VALUE_MIN)}")
 
@@ -144,7 +152,7 @@ class SimPool(Pool):
         value_min:str="sample", # minimum over "sample" (paper), "batch" (official code) or "channel" (timm)
     ):
         super().__init__()
-        check_options(dim, num_heads, gamma, value_min)
+        check_options(dim, num_heads, gamma, value_min, eps)
         self.dim, self.num_heads = dim, num_heads
         self.gamma, self.value_min, self.eps = gamma, value_min, eps
         self.norm_patches = nn.LayerNorm(dim, eps=norm_eps)

@@ -12,6 +12,7 @@ The paper's ViT also uses RandAugment, mixup and more of timm's augmentations, w
 __all__ = ['SupervisedConfig', 'SupervisedTask', 'cut_crops', 'train_supervised']
 
 # %% ../nbs/45_supervised.ipynb #218fd698
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,9 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .core import UserError, autocast
+from .core import UserError, autocast, check_settings
 from .data.transforms import color_ops, jitter_uint8, normalize, random_crop, stack_images
-from .loop import DeterministicBatches, fit, set_memory_format
+from .loop import DeterministicBatches, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .schedule import cosine_schedule
 
@@ -45,6 +46,10 @@ class SupervisedConfig:
     crop_scale:tuple = (.08, 1.) # smallest and largest share of an image's area that a crop covers
     jitter:tuple = (.4, .4, .4, 0.) # strength of the jitter of brightness, contrast, saturation, hue
     precision:str = "auto" # auto, bf16 or fp32
+
+    def __post_init__(self):
+        one = (1, math.inf)
+        check_settings(self, epochs=one, batch_size=one, crop_size=one, label_smoothing=(0, 1), crop_scale=(1e-4, 1))
 
 # %% ../nbs/45_supervised.ipynb #12640e3d
 class SupervisedTask:
@@ -122,6 +127,7 @@ def train_supervised(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=0, # processes that cut crops
     desc:str="supervised", # name of the run, for the progress bar
+    **options, # of `fit`: resume_from and resume_what, to start from the checkpoint of other settings
 )->tuple[nn.Module, list[dict]]: # the model in evaluation mode; one row per epoch
     "Train a classifier"
     device = torch.device(device)
@@ -129,8 +135,8 @@ def train_supervised(
     if last >= model.num_classes:
         raise UserError(f"labels go up to {last}, the model has {model.num_classes} classes",
                         f"make it with num_classes={last+1}")
+    settings = run_identity(model, images, asdict(config), seed) if run_dir else None
     task = SupervisedTask(model, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
-    settings = dict(asdict(config), seed=seed, n=len(images), model=str(model))
-    log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc)
+    log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc, **options)
     return task.model.eval(), log

@@ -12,7 +12,7 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids', 'to_rgb',
            'read_image', 'FolderImages', 'open_images', 'save_pointer', 'split_folder', 'open_split', 'Subset',
-           'first_of_each_class', 'decode_to']
+           'first_of_each_class', 'decode_to', 'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
@@ -260,3 +260,24 @@ def decode_to(
     elif isinstance(images, FolderImages):
         images.min_size = min_size
     return images
+
+# %% ../../nbs/21_data.images.ipynb #17abe6fa
+def images_digest(
+    images:Dataset, # dataset of this module, or any other with a length
+)->str: # 16 hexadecimal digits
+    "Compute a digest that changes with the images, their order or their labels"
+    digest = hashlib.sha256(f"{type(images).__name__} {len(images)}".encode())
+    if isinstance(images, Subset):
+        digest.update(images_digest(images.images).encode() + np.asarray(images.index).tobytes())
+    elif isinstance(images, SceneImages):
+        digest.update(np.ascontiguousarray(images.image))
+    elif isinstance(images, FolderImages):
+        digest.update(f"{images.upright} {images.min_size}".encode())
+        names = (f"{f.parent.name}/{f.name} {f.stat().st_size}" for f in images.files)
+        digest.update(os.fsencode("\n".join(names)))
+    else:
+        for i in np.linspace(0, len(images) - 1, min(len(images), 16)).astype(int): # what it holds is not known
+            digest.update(np.asarray(images[int(i)][0]).tobytes())
+    if hasattr(images, "label"):
+        digest.update(np.asarray(images.label).astype(str).tobytes())
+    return digest.hexdigest()[:16]

@@ -401,7 +401,7 @@ def least_difference(
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #c6e3f277
 def sweep_facts(
-    started:float, # value of time.time() at the start of the sweep
+    started:float, # value of time.monotonic() at the start of the sweep
     data:str|Path, # folder of the data stage
     scale:str, # scale of the experiment, which names the results
     seeds:list[int], # seeds that each network was trained with
