@@ -215,12 +215,13 @@ def check_rebuilt(
     try:
         rebuilt.load_state_dict(trained.state_dict())
     except RuntimeError as e:
-        raise UserError(f"this is not the {name} that timm builds ({str(e).splitlines()[1].strip()})", remedy) from e
+        first = str(e).splitlines()[1].strip().split(", ")[0]
+        raise UserError(f"this is not the {name} that timm builds ({first} ...)", remedy) from e
     _, in_chans, size = describe_network(trained)
     size = size or trained.pretrained_cfg["input_size"][1:]
     images = torch.randn(1, in_chans, *size, generator=torch.Generator().manual_seed(0))
     ours, theirs = last_features(rebuilt.eval(), images), last_features(trained, images)
-    if not torch.allclose(ours, theirs, atol=1e-3*float(theirs.abs().max())):
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, atol=1e-3*float(theirs.abs().max())):
         raise UserError(f"this is not the {name} that timm builds: its features differ", remedy)
 
 # %% ../nbs/30_backbones.ipynb #86829406
@@ -230,7 +231,8 @@ def trained_stats(
 )->tuple: # mean and standard deviation of each channel that its weights were trained with
     "Ask timm how the images of a pretrained network were normalized"
     config = timm.data.resolve_model_data_config(body)
-    return tuple(tuple(config[k]*(in_chans if len(config[k]) == 1 else 1)) for k in ("mean", "std"))
+    stats = config["mean"], config["std"]
+    return tuple(tuple(v) if len(v) == in_chans else (sum(v)/len(v),)*in_chans for v in stats)
 
 def take_weights(
     trained:nn.Module, # timm network with the weights; a whole one, with its classifier

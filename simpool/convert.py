@@ -9,11 +9,11 @@ gamma, the side of the final norm, the position embeddings. It covers the checkp
 
 # %% auto #0
 __all__ = ['SCALARS', 'HARMLESS', 'READ_ERRORS', 'WEIGHT_FILES', 'CONTAINERS', 'NETWORKS', 'AVERAGED', 'WRAPPERS', 'POOL',
-           'OFFICIAL', 'TIMM', 'CONVNEXT', 'RULES', 'VIT_SIZES', 'RESNETS', 'CONVNEXTS', 'ASSUMED', 'SUPERVISED',
-           'NOT_STATED', 'BATCH_NOTE', 'unreadable', 'readable', 'check_zip', 'read_file', 'list_files', 'fetch',
-           'is_weights', 'find_weights', 'split_averaged', 'unwrap', 'rename', 'is_own', 'rename_all', 'depth_of',
-           'find_vit', 'find_resnet', 'find_convnext', 'find_backbone', 'find_size', 'gamma_in_args', 'find_gamma',
-           'find_pooling', 'find_vit_settings', 'find_own', 'find_recipe', 'describe']
+           'OFFICIAL', 'TIMM', 'CONVNEXT', 'RULES', 'VIT_SIZES', 'RESNETS', 'CONVNEXTS', 'STEMS', 'ASSUMED',
+           'SUPERVISED', 'NOT_STATED', 'BATCH_NOTE', 'unreadable', 'readable', 'check_zip', 'read_file', 'list_files',
+           'fetch', 'is_weights', 'find_weights', 'split_averaged', 'unwrap', 'rename', 'is_own', 'rename_all',
+           'depth_of', 'find_vit', 'find_resnet', 'find_convnext', 'find_backbone', 'find_size', 'find_channels',
+           'gamma_in_args', 'find_gamma', 'find_pooling', 'find_vit_settings', 'find_own', 'find_recipe', 'describe']
 
 # %% ../nbs/32_convert.ipynb #eca25158
 import math
@@ -336,12 +336,27 @@ def find_size(
     shapes:dict, # name here -> shape
 )->dict: # img_size, if the network has position embeddings of a square grid
     "Find the side of the images a transformer was trained on"
-    if "body.pos_embed" not in shapes:
+    if len(shapes.get("body.pos_embed", ())) != 3 or "body.patch_embed.proj.weight" not in shapes:
         return {}
-    n = shapes["body.pos_embed"][1] - ("body.cls_token" in shapes)
-    if math.isqrt(n)**2 != n:
-        raise UserError(f"{n} positions are no square grid", "give the size of the images with img_size=(h, w)")
+    n, prefix = shapes["body.pos_embed"][1], 0
+    counts = [0] # positions may count none of the tokens in front of the patches, the first, or all
+    for token in ("cls_token", "dist_token", "reg_token"):
+        prefix += shapes.get(f"body.{token}", (0, 0))[1]
+        counts.append(prefix)
+    n = next((n - k for k in reversed(counts) if math.isqrt(n - k)**2 == n - k), None)
+    if n is None:
+        what = f"{shapes['body.pos_embed'][1]} positions are no square grid"
+        raise UserError(what, "give the size of the images with img_size=(h, w)")
     return dict(img_size=math.isqrt(n)*shapes["body.patch_embed.proj.weight"][2])
+
+STEMS = [f"body.{layer}.weight" for layer in ("patch_embed.proj", "conv1", "conv1.0", "stem.0", "conv_stem")]
+
+def find_channels(
+    shapes:dict, # name here -> shape
+)->dict: # in_chans, if the first layer takes other than three channels
+    "Find the channels of the images a network was trained on"
+    found = next((shapes[name][1] for name in STEMS if len(shapes.get(name, ())) == 4), 3)
+    return {} if found == 3 else dict(in_chans=found)
 
 # %% ../nbs/32_convert.ipynb #6cdaae24
 ASSUMED = "NOT in the file: the paper's default was assumed; with gamma=None the layer is the plain average"

@@ -73,7 +73,10 @@ def pick_device(
     if name.startswith("cuda") and not torch.cuda.is_available():
         what = f"device {name!r} was requested, but torch sees no CUDA device"
         raise UserError(what, "use device=cpu, or check the driver")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as e:
+        raise UserError(f"device {name!r} does not exist", "choose auto, cpu, cuda, cuda:1 or mps") from e
 
 # %% ../nbs/00_core.ipynb #dd5a557a
 def pick_workers(

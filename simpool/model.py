@@ -103,8 +103,9 @@ def check_images(
 ):
     "Raise an error unless these are images with the model's channels"
     if images.ndim != 4 or images.shape[1] != self.in_chans:
+        channels = images.shape[1] if images.ndim == 4 else "..."
         raise UserError(f"expected images (B, {self.in_chans}, H, W), got {tuple(images.shape)}",
-                        "other channels need a model built with in_chans=")
+                        f"convert the images, or build the model with in_chans={channels}")
 
 # %% ../nbs/31_model.ipynb #c1e2a010
 @patch

@@ -334,6 +334,8 @@ def pretrain(
     **options, # of `fit`: resume_from and resume_what, to start from the checkpoint of other settings
 )->tuple[nn.Module, list[dict]]: # teacher's backbone (or the student's) in evaluation mode; log, one row per epoch
     "Pre-train without labels by DINO (papers.md 2.1) or BAM (papers.md 3.1)"
+    if getattr(model, "num_classes", 0):
+        raise UserError("pretrain takes a network without a classifier", "call model.reset_classifier(0) first")
     device, facts = torch.device(device), run_identity(model, images, run_facts(config), seed) if run_dir else None
     task_class = BAMTask if isinstance(config, BAMConfig) else DINOTask
     task = task_class(model, config, len(images)//config.batch_size, device)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from simpool.core import process_runs
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT/"tools"))
@@ -108,6 +111,44 @@ def test_code_edited_while_the_pipeline_runs(project, monkeypatch):
     (project/".code"/"a.txt").write_text("older")
     monkeypatch.setenv("DVC_STAGE", "a")
     check_stops(project, monkeypatch, ["a", "small"], "edited while the pipeline ran")
+
+
+def test_code_edited_while_a_stage_runs(project, monkeypatch):
+    "The kernel may have imported either version, so nobody knows what the result is of"
+    for module in (run_nb, stages, code_digest):
+        monkeypatch.setattr(module, "ROOT", project)
+    notebook = project/"nbs"/"experiments"/"a.ipynb"
+    def edited(*args):
+        notebook.write_text(notebook.read_text().replace("6/n", "7/n"))
+    monkeypatch.setattr(run_nb, "execute_all", edited)
+    monkeypatch.setattr(sys, "argv", ["run_nb", "a", "small"])
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with pytest.raises(SystemExit, match="edited while it ran"):
+        run_nb.main()
+
+
+def test_kernels_end_with_a_killed_run(project):
+    "A killed run_nb leaves nothing that computes on"
+    notebook = project/"nbs"/"experiments"/"a.ipynb"
+    work = "import os, time\\nopen(f'pid{n}', 'w').write(str(os.getpid()))\\ntime.sleep(300)"
+    notebook.write_text(notebook.read_text().replace('"import sys\\n', f'"{work}\\nimport sys\\n', 1))
+    env = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"}
+    command = [sys.executable, "tools/run_nb.py", "a", "small", "--each", "n=2,3"]
+    run = subprocess.Popen(command, cwd=project, env=env, stderr=subprocess.DEVNULL)
+    files = [project/f"pid{n}" for n in (2, 3)]
+    wait_for(lambda: all(f.exists() and f.read_text() for f in files), 60)
+    run.kill()
+    run.wait()
+    pids = [int(f.read_text()) for f in files]
+    wait_for(lambda: not any(process_runs(pid) for pid in pids), 30)
+
+
+def wait_for(condition, seconds):
+    "Wait until something is true"
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(.2)
 
 
 def test_key_of_an_interrupted_training(tmp_path, monkeypatch):

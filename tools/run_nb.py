@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 
 import nbformat
 
@@ -69,6 +71,16 @@ def tidy(notebook):
     return notebook
 
 
+def end_with_parent():
+    "Let a process of the pool, and with it its kernel, end when run_nb is killed"
+    parent = os.getppid()
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+    Thread(target=watch, daemon=True).start()
+
+
 def execute(notebook, out, given, position=0, threads=0):
     "Run the notebook; if it stops, what ran so far is written under another name"
     os.environ["TQDM_POSITION"] = str(position) # progress bars side by side have a line each
@@ -96,7 +108,7 @@ def execute_all(notebook, runs):
         for out, given in runs:
             execute(notebook, out, given)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         waiting = [pool.submit(execute, notebook, out, given, i, cores//jobs) for i, (out, given) in enumerate(runs)]
         for w in waiting:
             w.result()
@@ -112,8 +124,11 @@ def main():
     args = parser.parse_args()
     os.chdir(ROOT)
     stage, runs = plan_runs(args)
-    os.environ["SIMPOOL_RUN_KEY"] = run_key(same_code(stage, args.scale), runs)
+    code = same_code(stage, args.scale)
+    os.environ["SIMPOOL_RUN_KEY"] = run_key(code, runs)
     execute_all(stage.notebook, runs)
+    if digests(ROOT/stage.notebook, args.scale) != code: # a kernel imports seconds after this process has looked
+        fail(f"the code of {stage.name} was edited while it ran, so its results belong to neither: run it again")
 
 
 if __name__ == "__main__":

@@ -231,7 +231,8 @@ def vote(
     temperature:float=.07, # divisor of the similarities in the weights exp(similarity / temperature)
 )->Tensor: # scores (m, n_classes)
     "Sum the weights of the neighbors of each class"
-    weight = (similarity.to(torch.promote_types(similarity.dtype, torch.float32))/temperature).exp() # 16 bits overflow
+    full = similarity.to(torch.promote_types(similarity.dtype, torch.float32)) # 16 bits overflow
+    weight = ((full - full.amax(-1, keepdim=True))/temperature).exp() # so does float32 at a temperature of .011
     return weight.new_zeros(len(label), n_classes).scatter_add_(1, label, weight)
 
 # %% ../../nbs/51_evaluation.knn.ipynb #9980d7d3
