@@ -157,6 +157,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.core.progress': ('core.html#progress', 'simpool/core.py'),
                               'simpool.core.project_root': ('core.html#project_root', 'simpool/core.py'),
                               'simpool.core.provenance': ('core.html#provenance', 'simpool/core.py'),
+                              'simpool.core.read_metadata': ('core.html#read_metadata', 'simpool/core.py'),
                               'simpool.core.run_git': ('core.html#run_git', 'simpool/core.py'),
                               'simpool.core.save_tensors': ('core.html#save_tensors', 'simpool/core.py'),
                               'simpool.core.saved_activations': ('core.html#saved_activations', 'simpool/core.py'),

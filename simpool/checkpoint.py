@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from safetensors import safe_open
 
 # %% ../nbs/33_checkpoint.ipynb #e3a4c033
 from .backbones import is_plain_vit
@@ -49,7 +48,7 @@ from simpool.convert import (
     rename_all,
     unwrap,
 )
-from .core import UserError, atomic_path, format_rows, load_tensors, save_tensors
+from .core import UserError, atomic_path, format_rows, load_tensors, read_metadata, save_tensors
 from simpool.model import (
     PooledModel,
     check_config,
@@ -98,8 +97,8 @@ def model_config(
 )->dict: # arguments of `create_model`
     "Read which network a file holds, without its weights"
     path = existing(path)
-    with readable(path), safe_open(path, "pt") as f:
-        return read_config(f.metadata() or {}, path)
+    with readable(path):
+        return read_config(read_metadata(path), path)
 
 # %% ../nbs/33_checkpoint.ipynb #e3a4c008
 def load_model(
@@ -142,8 +141,8 @@ def read_own(
     if path.name == "model.safetensors" and config.exists() and "backbone" in json.loads(config.read_text()):
         return PooledModel.from_pretrained(path.parent)
     if path.suffix == ".safetensors":
-        with readable(path), safe_open(path, "pt") as f:
-            own = "create_model" in (f.metadata() or {})
+        with readable(path):
+            own = "create_model" in read_metadata(path)
         return load_model(path) if own else None
     return None
 

@@ -10,9 +10,10 @@ There is nothing here from the papers, except one repaired seed (papers.md, sect
 
 # %% auto #0
 __all__ = ['UserError', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'no_autocast', 'progress',
-           'project_root', 'process_runs', 'atomic_path', 'tensors_digest', 'save_tensors', 'load_tensors',
-           'write_json', 'format_cell', 'format_rows', 'config_from', 'check_setting', 'check_settings', 'run_git',
-           'git_commit', 'processor', 'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
+           'project_root', 'process_runs', 'atomic_path', 'tensors_digest', 'save_tensors', 'read_metadata',
+           'load_tensors', 'write_json', 'format_cell', 'format_rows', 'config_from', 'check_setting', 'check_settings',
+           'run_git', 'git_commit', 'processor', 'matrix_units', 'machine', 'machine_slug', 'provenance',
+           'saved_activations']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
 import dataclasses
@@ -184,6 +185,7 @@ def tensors_digest(
         digest.update(t.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
+# %% ../nbs/00_core.ipynb #a35ef0fe
 def save_tensors(
     tensors:dict[str, torch.Tensor], # tensors by name
     path:str|Path, # `.safetensors` file to write
@@ -191,8 +193,17 @@ def save_tensors(
 ):
     "Write tensors and their checksum, in whole or not at all"
     tensors = {name: t.detach().contiguous() for name, t in tensors.items()}
+    text = json.dumps(metadata | dict(sha256=tensors_digest(tensors, metadata))) # several entries would have any order
     with atomic_path(path) as tmp:
-        save_file(tensors, tmp, metadata=metadata | dict(sha256=tensors_digest(tensors, metadata)))
+        save_file(tensors, tmp, metadata=dict(simpool=text))
+
+def read_metadata(
+    path:str|Path, # `.safetensors` file
+)->dict[str, str]: # text that was kept with the tensors, their checksum among it
+    "Read what a file says about its tensors"
+    with safe_open(path, "pt") as file:
+        found = file.metadata() or {}
+    return json.loads(found["simpool"]) if "simpool" in found else found
 
 # %% ../nbs/00_core.ipynb #0f59e791
 def load_tensors(
@@ -202,12 +213,10 @@ def load_tensors(
     "Read tensors, and compare them with their checksum if the file has one"
     path = Path(path).expanduser()
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path, device=str(device))
-    except (SafetensorError, UnicodeDecodeError) as e:
+        metadata, tensors = read_metadata(path), load_file(path, device=str(device))
+    except (SafetensorError, ValueError) as e:
         raise UserError(f"{path} is not a whole safetensors file ({e})", "get it again") from e
-    stated = metadata.pop("sha256", None)
+    stated = metadata.pop("sha256", None) if isinstance(metadata, dict) else ""
     if stated is not None and stated != tensors_digest(tensors, metadata):
         raise UserError(f"{path} has changed since it was written: its checksum differs", "get it again")
     return tensors, metadata
