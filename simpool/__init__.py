@@ -94,6 +94,9 @@ class _Package(ModuleType):
             return
         super().__setattr__(name, value)
         if name in _FASTER and (name == "simpool" or find_spec("triton")):
-            import_module(f"simpool.{_FASTER[name]}")
+            try:
+                import_module(f"simpool.{_FASTER[name]}")
+            except AttributeError as e: # Python's import system would pass over it in silence
+                raise ImportError(f"simpool.{_FASTER[name]} cannot be imported: {e}") from e
 
 sys.modules[__name__].__class__ = _Package

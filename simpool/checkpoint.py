@@ -448,10 +448,12 @@ def save_state(
 ):
     "Write the state of a run, completely or not at all, and keep the one before"
     path = Path(path).expanduser()
-    with atomic_path(path) as tmp:
+    new = path.with_suffix(".new")
+    with atomic_path(new) as tmp:
         torch.save(state, tmp)
-        if path.exists():
-            os.replace(path, previous_path(path))
+    if path.exists():
+        os.replace(path, previous_path(path)) # only now, when the new one is safe on disk
+    os.replace(new, path)
 
 # %% ../nbs/33_checkpoint.ipynb #b487feab
 def load_state(
@@ -465,6 +467,8 @@ def load_state(
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
         return state
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as e:
+        raise UserError(f"{path} cannot be read ({e.strerror or e})", "check its name and its permissions") from e
     except Exception as e: # reading a damaged file can fail in any way
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e})", "remove it to start this run anew") from e
 

@@ -14,13 +14,12 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'run_knn', 'run_verify',
            'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path',
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'train_to_file', 'add_bench', 'run_bench', 'build_parser', 'interrupted', 'main']
+           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'build_parser', 'interrupted', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from contextlib import contextmanager
@@ -376,7 +375,6 @@ def only_run(
         yield
     finally:
         lock.release()
-        beside(out, ".lock").unlink(missing_ok=True)
 
 # %% ../nbs/80_cli.ipynb #9bbba773
 def finished(
@@ -396,8 +394,10 @@ def command_of(
     args:argparse.Namespace, # options of `add_pretrain`
 )->dict: # those that decide what is computed
     "List the options of a training"
-    left_out = "out", "device", "num_workers", "usual_drop_path_rate"
-    return {k: str(v) for k, v in sorted(vars(args).items()) if k not in left_out}
+    execution = [f.name for f in dataclasses.fields(config_class(args.method)) if f.metadata.get("how")]
+    left_out = "out", "device", "num_workers", "usual_drop_path_rate", *execution
+    options = {k: v.resolve() if isinstance(v, Path) else v for k, v in sorted(vars(args).items())}
+    return {k: str(v) for k, v in options.items() if k not in left_out}
 
 # %% ../nbs/80_cli.ipynb #d5e29f0a
 def run_pretrain(
@@ -410,8 +410,19 @@ def run_pretrain(
             train_to_file(args, out)
         else:
             print(f"simpool: {out} is finished", file=sys.stderr)
-        shutil.rmtree(beside(out, ".run"), ignore_errors=True)
+        remove_checkpoints(beside(out, ".run"))
     print(out)
+
+def remove_checkpoints(
+    run_dir:Path, # folder of a finished run
+):
+    "Remove the newest checkpoint, which is that of the run, and leave those of other settings"
+    newest = max(run_dir.glob("*.pt"), key=lambda p: p.stat().st_mtime, default=None)
+    if newest is not None:
+        for p in run_dir.glob(f"{newest.stem.removesuffix('.previous')}.*"):
+            p.unlink()
+    if run_dir.exists() and not any(run_dir.iterdir()):
+        run_dir.rmdir()
 
 # %% ../nbs/80_cli.ipynb #1126991a
 def train_to_file(
@@ -425,8 +436,6 @@ def train_to_file(
     from simpool.pretrain import pretrain
     started, run_dir = time.monotonic(), beside(out, ".run")
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
-    if any(run_dir.glob("*.pt")):
-        print(f"simpool: continuing from {run_dir}", file=sys.stderr)
     images = open_training_images(args.data, args.upright)
     seed_everything(args.seed)
     model = new_network(args)

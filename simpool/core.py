@@ -139,7 +139,9 @@ def project_root(
 def process_runs(
     pid:int, # number of a process
 )->bool: # whether there is such a process on this machine
-    "Tell whether a process runs"
+    "Tell whether a process runs; on Windows, where asking would be a signal, the answer is always yes"
+    if os.name == "nt":
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -157,8 +159,8 @@ def atomic_path(
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"): # of a process that was killed
-        pid = left.suffixes[-2][1:]
-        if pid.isdigit() and not process_runs(int(pid)):
+        pid, age = left.suffixes[-2][1:], time.time() - left.stat().st_mtime
+        if pid.isdigit() and age > 3600 and not process_runs(int(pid)): # a younger one may be of another machine
             left.unlink(missing_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -203,7 +205,10 @@ def read_metadata(
     "Read what a file says about its tensors"
     with safe_open(path, "pt") as file:
         found = file.metadata() or {}
-    return json.loads(found["simpool"]) if "simpool" in found else found
+    own = json.loads(found.get("simpool", "{}"))
+    if not isinstance(own, dict):
+        raise ValueError("its text is not that of this package")
+    return own or {k: v for k, v in found.items() if k != "sha256"} # a checksum of another program is not ours
 
 # %% ../nbs/00_core.ipynb #0f59e791
 def load_tensors(
@@ -230,7 +235,7 @@ def write_json(
     with atomic_path(path) as tmp:
         # names of files need not be UTF-8: what cannot be encoded becomes an escape of JSON
         tmp.write_text(json.dumps(obj, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
-    return Path(path)
+    return Path(path).expanduser()
 
 # %% ../nbs/00_core.ipynb #49deb951
 def format_cell(

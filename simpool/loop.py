@@ -11,9 +11,9 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 
 # %% auto #0
 __all__ = ['LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'RunState', 'remedy', 'finite_means', 'named_tensors',
-           'check_weights', 'checkpoint_path', 'differences', 'others_in', 'run_identity', 'save_checkpoint', 'resume',
-           'resume_newest', 'Checkpointer', 'load_rest', 'progress_bar', 'train_epoch', 'start_run', 'run_epochs',
-           'fit']
+           'check_weights', 'checkpoint_path', 'differences', 'saved_config', 'others_in', 'run_identity',
+           'save_checkpoint', 'resume', 'resume_newest', 'Checkpointer', 'load_rest', 'progress_bar', 'train_epoch',
+           'start_run', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import json
@@ -178,7 +178,8 @@ def checkpoint_path(
     "Name the checkpoint of a run after its settings, and in the pipeline also after its code and data"
     if not run_dir:
         return None
-    return Path(run_dir)/f"{config_key(dict(config or {}, code=os.environ.get('SIMPOOL_RUN_KEY')))}.pt"
+    identity = {k: v for k, v in (config or {}).items() if k != "weights_digest"} # training changes them
+    return Path(run_dir)/f"{config_key(dict(identity, code=os.environ.get('SIMPOOL_RUN_KEY')))}.pt"
 
 # %% ../nbs/43_loop.ipynb #3f204228
 def differences(
@@ -197,6 +198,16 @@ def differences(
     return found
 
 # %% ../nbs/43_loop.ipynb #11fea91e
+def saved_config(
+    path:Path, # checkpoint file of a run, whole or with a whole one before it
+)->dict: # settings of the run; empty if the file does not state them
+    "Read the settings in a checkpoint"
+    for p in (path, previous_path(path)):
+        if p.exists():
+            return json.loads(load_state(p).get("config", "{}"))
+    return {}
+
+# %% ../nbs/43_loop.ipynb #b8870029
 def others_in(
     path:Path, # checkpoint file of this run
     config:dict|None, # settings of this run
@@ -208,7 +219,8 @@ def others_in(
             continue
         try:
             theirs = json.loads(load_state(other)["config"])
-        except (UserError, KeyError, ValueError): # not one of ours, or damaged: nothing to go on from
+        except (UserError, KeyError, ValueError): # damaged, or written before checkpoints stated their settings
+            found.append(f"{other} does not state its settings")
             continue
         what = ", ".join(differences(ours, theirs)) or "the code or the data of the pipeline"
         found.append(f"{other} is a checkpoint of other settings: {what}")
@@ -221,7 +233,7 @@ def run_identity(
     settings:dict, # settings of the method
     seed:int, # seed of order and crops
 )->dict: # what must be equal for a run to be resumed
-    "Collect what a run depends on: settings, network, initial weights, images"
+    "Collect what a run depends on: settings, network, images; initial weights are told apart, but resumed"
     weights = tensors_digest(model.state_dict(), {})[:16]
     network = getattr(model, "config", None) or type(model).__name__
     return dict(settings, seed=seed, network=network, network_digest=structure_digest(model), weights_digest=weights,
@@ -244,17 +256,22 @@ def save_checkpoint(
 def resume(
     task, # task of `fit`; its parts are loaded in place
     path:Path, # checkpoint file
-)->RunState: # where the run stood
-    "Set a run back to its last checkpoint, random states included"
+    weights_only:bool=False, # leave optimizer, random states and the place in the run as they are
+)->RunState: # where the run stood; a run's beginning if only its weights are taken
+    "Set a run back to a checkpoint, random states included"
     state = load_state(path)
     try:
         for k, part in task.parts.items():
-            part.load_state_dict(state["parts"][k])
+            if isinstance(part, nn.Module) or not weights_only:
+                part.load_state_dict(state["parts"][k])
+        if weights_only:
+            return RunState()
         set_rng_state(state["rng"])
         return RunState(**{f.name: state[f.name] for f in fields(RunState)})
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
-        raise UserError(f"{path} is no checkpoint of this run ({type(e).__name__}: {str(e).splitlines()[0]})",
-                        "remove it to start this run anew") from e
+        why = " ".join(line.strip() for line in str(e).splitlines()[:2])
+        raise UserError(f"{path} is no checkpoint of this run ({type(e).__name__}: {why})",
+                        "choose one of the same network, or another folder for checkpoints") from e
 
 # %% ../nbs/43_loop.ipynb #68e8e620
 def resume_newest(
@@ -263,14 +280,15 @@ def resume_newest(
 )->RunState|None: # where the run stood; None: there is no checkpoint
     "Set a run back to its newest whole checkpoint"
     found = [p for p in (path, previous_path(path)) if p.exists()] if path else []
-    for i, p in enumerate(found):
-        try:
-            return resume(task, p)
-        except UserError as e:
-            if i == len(found) - 1:
-                raise
-            print(f"simpool: {e}; going back to {found[i+1].name}", file=sys.stderr)
-    return None
+    if len(found) < 2:
+        return resume(task, found[0]) if found else None
+    try:
+        return resume(task, found[0])
+    except UserError as e:
+        print(f"simpool: {e}; going back to {found[1].name}", file=sys.stderr)
+    run = resume(task, found[1])
+    found[0].replace(found[0].with_suffix(".damaged")) # else the next checkpoint would make it the older generation
+    return run
 
 # %% ../nbs/43_loop.ipynb #72dc43be
 class Checkpointer:
@@ -381,14 +399,12 @@ def start_run(
         raise UserError(f"resume_what {resume_what!r} does not exist", "choose all or weights")
     run = resume_newest(task, path)
     if run is None and resume_from is not None:
-        parts, weights = task.parts, {k: p for k, p in task.parts.items() if isinstance(p, nn.Module)}
-        task.parts = parts if resume_what == "all" else weights
-        run = resume(task, Path(resume_from).expanduser())
-        task.parts = parts
-        return run if resume_what == "all" else RunState()
+        return resume(task, Path(resume_from), weights_only=resume_what == "weights")
     if run is None and path:
         for words in others_in(path, config):
             print(f"simpool: {words}; this run starts anew, resume_from= would take it", file=sys.stderr)
+    elif run is not None and saved_config(path).get("weights_digest") != (config or {}).get("weights_digest"):
+        print(f"simpool: {path} began with other weights than this network has; its own are taken", file=sys.stderr)
     return run or RunState()
 
 # %% ../nbs/43_loop.ipynb #62d2784a

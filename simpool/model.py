@@ -321,7 +321,12 @@ def split_backbone(
     "Take apart the first argument of `create_model`"
     if isinstance(backbone, str):
         return None, backbone, in_chans, img_size
-    return backbone, *describe_network(backbone)
+    name, channels, size = describe_network(backbone)
+    wanted = None if img_size is None else tuple(img_size) if isinstance(img_size, (tuple, list)) else (img_size,)*2
+    if in_chans not in (3, channels) or wanted not in (None, size):
+        raise UserError(f"the network is for {channels} channels and images of {size}, not {in_chans} and {img_size}",
+                        "leave in_chans and img_size out; a transformer takes other sizes as it is")
+    return backbone, name, channels, size
 
 # %% ../nbs/31_model.ipynb #c1e2a022
 def create_model(
@@ -449,8 +454,10 @@ def from_config(
         return create_model(**options)
     except (UserError, TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError) as e:
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UserError(f"{source} describes no network that can be built ({why})", "get it again") from e
+        raise UserError(f"{source} describes no network that can be built ({why})",
+                        "register its pooling with register_pool if it has one of its own, or get it again") from e
 
+# %% ../nbs/31_model.ipynb #ba59eba2
 def check_numbers(
     tensors:dict[str, Tensor], # what a file holds, by name in the network
     wanted:dict[str, Tensor], # state dict of the network
@@ -533,7 +540,7 @@ def check_config(
                         "give it a name with register_pool and use that, or save model.state_dict()")
 
 # %% ../nbs/31_model.ipynb #9e76f71c
-EXECUTION = ("training", "fused_attn", "grad_checkpointing", "_packing") # settings that change no result
+EXECUTION = ("training", "fused_attn", "grad_checkpointing") # settings that change no result
 
 def structure_digest(
     model:nn.Module, # any network
@@ -542,7 +549,7 @@ def structure_digest(
     lines = []
     for name, module in model.named_modules():
         plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple, type(None)))}
-        settings = sorted((k, str(v)) for k, v in plain.items() if k not in EXECUTION)
+        settings = sorted((k, str(v)) for k, v in plain.items() if k not in EXECUTION and k[0] != "_")
         lines.append(f"{name} {type(module).__qualname__} {settings}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

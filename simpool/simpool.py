@@ -128,7 +128,7 @@ def check_options(
     if not eps >= 0:
         raise UserError(f"eps must not be below 0, got {eps}", "the official code has 1e-6")
     tiny = torch.finfo(torch.float32).tiny # below it gradients would be 0/0 where v is smallest
-    if gamma is not None and 0 < eps**gamma < tiny:
+    if gamma is not None and eps > 0 and gamma*math.log(eps) < math.log(tiny):
         largest = math.log(tiny)/math.log(eps)
         raise UserError(f"gamma {gamma} is too large for float32, which cannot hold {eps} to this power",
                         f"choose {largest:.1f} or less, or a larger eps; the paper uses 1.25 and 2")

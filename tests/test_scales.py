@@ -97,11 +97,19 @@ def test_switching_scales_loses_nothing(checkout):
         assert (contents(checkout, "mini"), contents(checkout, "smoke")) == (mini, smoke)
 
 
-def test_unknown_scales_are_refused(checkout):
+@pytest.mark.parametrize("scale", ["smal", "seed", "mini.data", "scale"])
+def test_unknown_scales_are_refused(checkout, scale):
     before = (checkout/"params.yaml").read_text()
-    done = subprocess.run([sys.executable, "tools/set_scale.py", "smal"], cwd=checkout, capture_output=True, text=True)
-    assert done.returncode == 1 and "no scale 'smal'; did you mean 'small'?" in done.stderr
+    done = subprocess.run([sys.executable, "tools/set_scale.py", scale], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 1 and f"no scale {scale!r}" in done.stderr
     assert (checkout/"params.yaml").read_text() == before
+
+
+def test_a_quoted_scale_is_replaced(checkout):
+    path = checkout/"params.yaml"
+    path.write_text(path.read_text().replace("scale: mini", 'scale: "mini" # mine'))
+    call(checkout, "python", "tools/set_scale.py", "smoke")
+    assert "scale: smoke # mine" in path.read_text()
 
 
 def test_make_does_what_is_tested_here():
