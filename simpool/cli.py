@@ -406,11 +406,11 @@ def run_pretrain(
     "Train with DINO or BAM on a folder of images; an interrupted run continues"
     out = weights_path(args.out)
     with only_run(out):
-        if not finished(args, out):
-            train_to_file(args, out)
-        else:
+        if finished(args, out):
             print(f"simpool: {out} is finished", file=sys.stderr)
-        remove_checkpoints(beside(out, ".run"))
+        else:
+            train_to_file(args, out)
+            remove_checkpoints(beside(out, ".run"))
     print(out)
 
 def remove_checkpoints(
