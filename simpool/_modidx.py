@@ -408,6 +408,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'simpool.fused.PoolGradient.__init__': ('fused.html#poolgradient.__init__', 'simpool/fused.py'),
                                'simpool.fused.PoolGradient.allocate': ('fused.html#poolgradient.allocate', 'simpool/fused.py'),
                                'simpool.fused.PoolGradient.by_head': ('fused.html#poolgradient.by_head', 'simpool/fused.py'),
+                               'simpool.fused.PoolGradient.find_places': ('fused.html#poolgradient.find_places', 'simpool/fused.py'),
                                'simpool.fused.PoolGradient.first_pass': ('fused.html#poolgradient.first_pass', 'simpool/fused.py'),
                                'simpool.fused.PoolGradient.first_pass_power': ( 'fused.html#poolgradient.first_pass_power',
                                                                                 'simpool/fused.py'),

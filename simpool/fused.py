@@ -94,13 +94,17 @@ def power_and_derivative(
 def argmin_per_image(
     v:Tensor, # values (B, N, D)
     value_min:str, # "channel": one minimum per channel; otherwise one per image
-)->tuple[Tensor, Tensor]: # minima (B,) or (B, D), and their places: position*D + channel within the image
-    "Find the minima, and the first place of each"
+)->tuple[Tensor, Tensor, Tensor]: # for each minimum (B,) or (B, D): it, its place position*D + channel, whether tied
+    "Find the minima, the first place of each within the image, and whether it stands at other places too"
     if value_min == "channel":
         v_min, n = v.min(1)
-        return v_min, n*v.shape[2] + torch.arange(v.shape[2], device=v.device)
-    v_min, n = v.amin(2).min(1) # rows first: an index for each of N*D elements would be slow
-    return v_min, n*v.shape[2] + v[torch.arange(len(v), device=v.device), n].argmin(1)
+        tied = (v == v_min[:, None]).sum(1) > 1
+        return v_min, n*v.shape[2] + torch.arange(v.shape[2], device=v.device), tied
+    lowest = v.amin(2) # rows first: an index for each of N*D elements would be slow
+    v_min, n = lowest.min(1)
+    row = v[torch.arange(len(v), device=v.device), n]
+    tied = ((lowest == v_min[:, None]).sum(1) > 1) | ((row == v_min[:, None]).sum(1) > 1)
+    return v_min, n*v.shape[2] + row.argmin(1), tied
 
 def shift_positive(
     v:Tensor, # values (B, N, D); overwritten
@@ -122,12 +126,13 @@ def normalize_tokens(
 def batch_argmin(
     x:Tensor, # features (B, N, D)
     norm:tuple, # gain (D,), bias (D,) and epsilon of the LayerNorm
-)->tuple[Tensor, Tensor]: # minimum (1,), and its place in x.view(-1) (1,)
-    "Find the minimum of LN(X) over the whole batch, and its first place"
+)->tuple[Tensor, Tensor, Tensor]: # minimum (1,), its place in x.view(-1) (1,), whether it is tied (1,)
+    "Find the minimum of LN(X) over the whole batch, its first place, and whether it stands at other places too"
     parts = [argmin_per_image(normalize_tokens(x[s], norm)[0], "sample") for s in chunks(x)]
-    v_min, v_argmin = (torch.cat(t) for t in zip(*parts))
+    v_min, v_argmin, tied = (torch.cat(t) for t in zip(*parts))
     first = v_min.argmin(keepdim=True)
-    return v_min[first], v_argmin[first] + first*x.shape[1]*x.shape[2]
+    tied = tied[first] | ((v_min == v_min[first]).sum() > 1)
+    return v_min[first], v_argmin[first] + first*x.shape[1]*x.shape[2], tied
 
 # %% ../nbs/14_fused.ipynb #09aa4f9c
 def pool_chunk(
@@ -138,7 +143,7 @@ def pool_chunk(
     eps:float, # small number added to the values
     value_min:str, # one of VALUE_MIN
     v_min:Tensor|None, # minimum of the batch (1,), if value_min is "batch"
-)->tuple: # z (b, D), attn (b, nh, N), mean (b, N), 1/std (b, N); also minima and places if they were found here
+)->tuple: # z (b, D), attn (b, nh, N), mean (b, N), 1/std (b, N); also `argmin_per_image` if not known before
     "Pool a few images"
     v, mean, rstd = normalize_tokens(x, norm)
     attn = torch.bmm(w, v.mT).softmax(-1)
@@ -161,20 +166,20 @@ def pool_chunks(
     gamma:float|None, # exponent of the power mean
     eps:float, # small number added to the values
     value_min:str, # one of VALUE_MIN
-)->tuple: # z (B, D), attn (B, nh, N), mean (B, N), 1/std (B, N), minima, their places in x.view(-1)
+)->tuple: # z (B, D), attn (B, nh, N), mean (B, N), 1/std (B, N), minima, places in x.view(-1), whether tied
     "Pool a batch chunk by chunk"
-    (B, N, D), v_min = x.shape, None
+    (B, N, D), known = x.shape, (None,)
     if gamma is not None and value_min == "batch": # all images are needed before the first is pooled
-        v_min, v_argmin = batch_argmin(x, norm)
-    parts = [pool_chunk(x[s], norm, w[s], gamma, eps, value_min, v_min) for s in chunks(x)]
+        known = batch_argmin(x, norm)
+    parts = [pool_chunk(x[s], norm, w[s], gamma, eps, value_min, known[0]) for s in chunks(x)]
     z, attn, mean, rstd, *found = (t[0] if len(t) == 1 else torch.cat(t) for t in zip(*parts))
     if found:
-        v_min, v_argmin = found
+        v_min, v_argmin, tied = found
         start = torch.arange(B, device=x.device)*N*D
-        v_argmin = v_argmin + start.view(-1, *[1]*(v_argmin.ndim-1))
-    if v_min is None:
-        v_min, v_argmin = w.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device)
-    return z, attn, mean, rstd, v_min, v_argmin.flatten()
+        known = v_min, v_argmin + start.view(-1, *[1]*(v_argmin.ndim-1)), tied
+    elif gamma is None:
+        known = w.new_empty(0), *(torch.empty(0, dtype=t, device=x.device) for t in (torch.int64, torch.bool))
+    return z, attn, mean, rstd, known[0], *(t.flatten() for t in known[1:])
 
 # %% ../nbs/14_fused.ipynb #b20d220a
 def pool_in_torch(
@@ -189,7 +194,7 @@ def pool_in_torch(
     eps:float, # small number added to the values
     norm_eps:float, # epsilon of the LayerNorm
     value_min:str, # one of VALUE_MIN
-)->list[Tensor]: # z, attn; then gap, q, w, mean, 1/std, minima, and the places of the minima in x.view(-1)
+)->list[Tensor]: # z, attn; then gap, q, w, mean, 1/std, minima, their places in x.view(-1), whether tied
     "Compute the forward pass of the layer, and what its backward pass needs"
     full = torch.promote_types(x.dtype, torch.float32)
     with no_autocast(x.device):
@@ -208,7 +213,8 @@ def pool_shapes(x, gain, bias, wq, bq, wk, num_heads, gamma, eps, norm_eps, valu
     (B, N, D), full = x.shape, torch.promote_types(x.dtype, torch.float32)
     v_min = {None: (0,), "sample": (B,), "batch": (1,), "channel": (B, D)}[None if gamma is None else value_min]
     shapes = [(B, D), (B, num_heads, N), (B, D), (B, D), (B, num_heads, D), (B, N), (B, N), v_min]
-    return [x.new_empty(s, dtype=full) for s in shapes] + [x.new_empty(math.prod(v_min), dtype=torch.int64)]
+    places = [x.new_empty(math.prod(v_min), dtype=t) for t in (torch.int64, torch.bool)]
+    return [x.new_empty(s, dtype=full) for s in shapes] + places
 
 # %% ../nbs/14_fused.ipynb #ead13b0c
 def softmax_backward(
@@ -230,7 +236,8 @@ class PoolGradient:
         options:tuple, # num_heads, gamma, eps, norm_eps, value_min
     ):
         self.x, *params = inputs
-        self.z, self.attn, self.gap, self.q, self.w, self.mean, self.rstd, self.v_min, self.v_argmin = saved
+        self.z, self.attn, self.gap, self.q, self.w, self.mean, self.rstd, *minima = saved
+        self.v_min, self.v_argmin, self.tied = minima
         self.nh, self.gamma, self.eps, self.norm_eps, self.value_min = options
         self.gain, self.bias, self.wq, _, self.wk = (t if t is None else t.to(self.z.dtype) for t in params)
         self.dattn = dattn
@@ -327,6 +334,23 @@ def first_pass(
     mean_hx = (attn*through_values + ds*inner[:, :self.nh]).sum(1)/self.D
     return ds, ds_x*self.gain, dgain + (self.w[s]*ds_x).sum(1), total, mean_h, mean_hx
 
+# %% ../nbs/14_fused.ipynb #6d26b85b
+@patch
+def find_places(self:PoolGradient)->tuple[Tensor, Tensor]: # places in x.view(-1) (P,); number of the minimum at each (P,)
+    "Find all places of the minima; only where one is tied must the values be computed again"
+    if not self.tied.any():
+        return self.v_argmin, torch.arange(len(self.v_argmin), device=self.x.device)
+    norm, found = (self.gain, self.bias, self.norm_eps), []
+    v_min = batch_argmin(self.x, norm)[0] if self.value_min == "batch" else None
+    for s in chunks(self.x):
+        v = normalize_tokens(self.x[s], norm)[0]
+        lowest = v.amin(1 if self.value_min == "channel" else (1, 2), keepdim=True) if v_min is None else v_min
+        found.append((v == lowest).flatten().nonzero()[:, 0] + s.start*self.N*self.D)
+    place = torch.cat(found)
+    image, channel = place//(self.N*self.D), place%self.D
+    return place, {"sample": image, "batch": image*0, "channel": image*self.D + channel}[self.value_min]
+
+
 # %% ../nbs/14_fused.ipynb #0a97cdb9
 @patch
 def give_to_minimum(
@@ -336,10 +360,12 @@ def give_to_minimum(
     dbias:Tensor, # gradient of the bias (D,); changed in place
     mean_h:Tensor, # mean of h over channels (B, N); changed in place
     mean_hx:Tensor, # mean of h x-hat over channels (B, N); changed in place
-)->Tensor: # amounts to add to the gradient of x, one per minimum
-    "Subtract the sum of a e psi at the places of the minima"
+)->tuple[Tensor, Tensor]: # places in x.view(-1), and the amounts that the gradient of x gets there
+    "Subtract the sum of a e psi at the places of the minima; equal values share it"
     amount = -{"sample": total.sum(1), "batch": total.sum()[None], "channel": total.flatten()}[self.value_min]
-    position, channel = self.v_argmin//self.D, self.v_argmin%self.D
+    place, which = self.find_places()
+    amount = (amount/which.bincount(minlength=len(amount)))[which]
+    position, channel = place//self.D, place%self.D
     rstd = self.rstd.flatten()[position]
     x_hat = (self.x[position//self.N, position%self.N, channel].to(rstd.dtype) - self.mean.flatten()[position])*rstd
     dbias.index_add_(0, channel, amount)
@@ -347,7 +373,7 @@ def give_to_minimum(
     h = amount*self.gain[channel]
     mean_h.view(-1).index_add_(0, position, h/self.D)
     mean_hx.view(-1).index_add_(0, position, h*x_hat/self.D)
-    return h*rstd
+    return place, h*rstd
 
 # %% ../nbs/14_fused.ipynb #11d4f5e1
 @patch
@@ -396,11 +422,11 @@ def run(self:PoolGradient)->tuple: # gradients of x, gain, bias, W_Q, its bias, 
     ds, dw, dgain, total, mean_h, mean_hx = (t[0] if len(t) == 1 else torch.cat(t) for t in zip(*parts))
     dgain, dbias = dgain.sum(0), total.sum(0)
     if self.gamma is not None:
-        to_minimum = self.give_to_minimum(total, dgain, dbias, mean_h, mean_hx)
+        place, to_minimum = self.give_to_minimum(total, dgain, dbias, mean_h, mean_hx)
     dgap, dwq, dbq, dwk = query_backward(dw, self.gap, self.q, self.wq, self.wk)
     dx = self.second_pass(ds, dgap, mean_h, mean_hx)
     if self.gamma is not None:
-        dx.view(-1).index_add_(0, self.v_argmin, to_minimum)
+        dx.view(-1).index_add_(0, place, to_minimum)
     return dx, dgain, dbias, dwq, dbq, dwk
 
 # %% ../nbs/14_fused.ipynb #0d20e6ba
@@ -427,7 +453,8 @@ def backward_in_torch(
     return [g.to(t.dtype) for g, t in zip(grads, (x, gain, bias, wq, wq if bq is None else bq, wk))]
 
 # %% ../nbs/14_fused.ipynb #b576fbc2
-pool_backward_op = torch.library.custom_op("simpool::pool_backward", backward_in_torch, mutates_args=())
+pool_backward_op = torch.library.custom_op("simpool::pool_backward", backward_in_torch, mutates_args=(),
+                                            tags=torch.Tag.cudagraph_unsafe) # it asks whether a minimum is tied
 
 @pool_backward_op.register_fake
 def backward_shapes(dz, dattn, x, gain, bias, wq, bq, wk, saved, *options):
@@ -523,6 +550,8 @@ def can_fuse(
     if x.numel() < (MIN_FUSED_NUMEL if x.device.type == "cpu" else MIN_FUSED_NUMEL_GPU):
         return False
     if torch.jit.is_tracing() or torch.compiler.is_exporting() or is_transformed():
+        return False
+    if x.is_cuda and torch.cuda.is_current_stream_capturing(): # its backward pass cannot be in a CUDA graph
         return False
     parts = ((pool.norm_patches, nn.LayerNorm), (pool.wq, nn.Linear), (pool.wk, nn.Linear))
     return all(is_plain(m, kind) for m, kind in parts)

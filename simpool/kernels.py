@@ -137,13 +137,14 @@ def center_tile(
 def start_sums(
     VALUE_MIN:tl.constexpr, BN:tl.constexpr, BD:tl.constexpr, # kind of minimum, sides of a tile
 ):
-    "Begin with sums of zero (BD,), infinite minima and their places, per row (BN,) or channel (BD,)"
+    "Begin with sums of zero (BD,), infinite minima, their places and ties, per row (BN,) or channel (BD,)"
     K:tl.constexpr = BD if VALUE_MIN == "channel" else BN
-    return tl.zeros((BD,), tl.float32), tl.full((K,), float("inf"), tl.float32), tl.arange(0, K)*0
+    zero = tl.arange(0, K)*0
+    return tl.zeros((BD,), tl.float32), tl.full((K,), float("inf"), tl.float32), zero, zero
 
 @triton.jit
 def update_minimum(
-    least, place, # minima so far and their places within the image, per row (BN,) or channel (BD,)
+    least, place, ties, # minima so far, their places within the image, whether tied; per row (BN,) or channel (BD,)
     v, # values of a tile (BN, BD)
     first, n, d, N, D, # first position of the tile, positions (BN,), channels (BD,), sizes
     CHANNEL:tl.constexpr, # whether each channel has its own minimum
@@ -151,40 +152,45 @@ def update_minimum(
     "Replace minima by smaller values of a tile"
     v = tl.where((n < N)[:, None] & (d < D)[None, :], v, float("inf"))
     found, i = tl.min(v, 0 if CHANNEL else 1, return_indices=True)
+    equal = (v == (found[None, :] if CHANNEL else found[:, None])).to(tl.int32)
+    again = (tl.sum(equal, 0 if CHANNEL else 1) > 1).to(tl.int32)
     here = (first + i)*D + d if CHANNEL else n*D + i
-    return tl.minimum(found, least), tl.where(found < least, here, place)
+    ties = tl.where(found < least, again, tl.where(found == least, 1, ties))
+    return tl.minimum(found, least), tl.where(found < least, here, place), ties
 
 # %% ../nbs/15_kernels.ipynb #3f4fc707
 @triton.jit
 def store_minimum(
-    v_min, v_argmin, # out: minima and their places in x.view(-1), (B, S) or (B, S, D)
-    least, place, # minima and places within the image, per row (BN,) or channel (BD,)
+    v_min, v_argmin, tied, # out: minima, their places in x.view(-1), whether they are tied, (B, S) or (B, S, D)
+    least, place, ties, # minima, places within the image, whether tied, per row (BN,) or channel (BD,)
     row, start, d, D, # b*S + s, offset of the image, channels (BD,), number of channels
     CHANNEL:tl.constexpr, # whether each channel has its own minimum
 ):
-    "Store a program's minima, and the first place of each"
+    "Store a program's minima, the first place of each, and whether it has others"
     if CHANNEL:
         tl.store(v_min + row*D + d, least, mask=d < D)
         tl.store(v_argmin + row*D + d, start + place, mask=d < D)
+        tl.store(tied + row*D + d, ties, mask=d < D)
     else:
         lowest = tl.min(least, 0)
         first_place = tl.min(tl.where(least == lowest, place, 2147483647), 0)
         tl.store(v_min + row, lowest)
         tl.store(v_argmin + row, start + first_place)
+        tl.store(tied + row, tl.sum(tl.where(least == lowest, 1 + ties, 0), 0) - 1)
 
 # %% ../nbs/15_kernels.ipynb #2b9033f3
 @triton.jit
 def stats_kernel(
     x, gain, bias, # features (B, N, D), by strides; weight and bias of the LayerNorm (D,)
     mean, rstd, total, # out: mean and 1/std of each position (B, N), sums over a program's positions (B, S, D)
-    v_min, v_argmin, # out: a program's minima and their places in x.view(-1), (B, S) or (B, S, D)
+    v_min, v_argmin, tied, # out: a program's minima, their places in x.view(-1), ties, (B, S) or (B, S, D)
     N, D, sb, sn, sd, S, PER, norm_eps, # sizes, strides, programs per image, tiles per program, eps of the LayerNorm
     GAMMA:tl.constexpr, VALUE_MIN:tl.constexpr, WIDE:tl.constexpr, BN:tl.constexpr, BD:tl.constexpr, STAGES:tl.constexpr
 ):
     "Read the features for the first time: averages, statistics, minima"
     b, s, d = program_share(S, BD, False)
     g, c = load_row(gain, 0, d, D), load_row(bias, 0, d, D)
-    sums, least, place = start_sums(VALUE_MIN, BN, BD)
+    sums, least, place, ties = start_sums(VALUE_MIN, BN, BD)
     for t in tl.range(PER, num_stages=STAGES):
         first = (s*PER + t)*BN
         n = first + tl.arange(0, BN)
@@ -193,10 +199,10 @@ def stats_kernel(
         sums += tl.sum(tile, 0)
         if GAMMA is not None:
             v = centered*r[:, None]*g[None, :] + c[None, :]
-            least, place = update_minimum(least, place, v, first, n, d, N, D, VALUE_MIN == "channel")
+            least, place, ties = update_minimum(least, place, ties, v, first, n, d, N, D, VALUE_MIN == "channel")
     tl.store(total + (b*S + s)*D + d, sums, mask=d < D)
     if GAMMA is not None:
-        store_minimum(v_min, v_argmin, least, place, b*S + s, b*N*D, d, D, VALUE_MIN == "channel")
+        store_minimum(v_min, v_argmin, tied, least, place, ties, b*S + s, b*N*D, d, D, VALUE_MIN == "channel")
 
 # %% ../nbs/15_kernels.ipynb #4cc227a0
 def launch_config(
@@ -229,13 +235,16 @@ def powers(
 def combine_minima(
     v_min:Tensor, # minima of the programs (B, S) or (B, S, D)
     v_argmin:Tensor, # their places in x.view(-1), same shape
+    tied:Tensor, # whether they are tied (zero: no), same shape
     value_min:str, # one of `VALUE_MIN`
-)->tuple[Tensor, Tensor]: # minima (B,), (1,) or (B, D), their places, flat
+)->tuple[Tensor, Tensor, Tensor]: # minima (B,), (1,) or (B, D), their places, whether tied, both flat
     "Find the smallest of the programs' minima; the first of equals, since earlier programs have earlier positions"
     if value_min == "batch":
-        v_min, v_argmin = v_min.view(1, -1), v_argmin.view(1, -1)
-    v_min, s = v_min.min(1)
-    return v_min, v_argmin.gather(1, s[:, None])[:, 0].flatten()
+        v_min, v_argmin, tied = (t.view(1, -1) for t in (v_min, v_argmin, tied))
+    lowest, s = v_min.min(1)
+    v_argmin, tied = (t.gather(1, s[:, None])[:, 0] for t in (v_argmin, tied))
+    tied = (tied > 0) | ((v_min == lowest[:, None]).sum(1) > 1)
+    return lowest, v_argmin.flatten(), tied.flatten()
 
 # %% ../nbs/15_kernels.ipynb #f80af4f7
 def first_read(
@@ -245,7 +254,7 @@ def first_read(
     gamma:float|None, # exponent; None: a plain average
     norm_eps:float, # eps of the LayerNorm
     value_min:str, # one of `VALUE_MIN`
-)->tuple: # averages (B, D); mean, 1/std (B, N); minima (B,), (1,) or (B, D) and their places in x.view(-1)
+)->tuple: # averages (B, D); mean, 1/std (B, N); minima (B,), (1,) or (B, D), their places in x.view(-1), whether tied
     "Compute averages, statistics and minima in one read of the features"
     B, N, D = x.shape
     sizes, tile = launch_config(x)
@@ -253,12 +262,11 @@ def first_read(
     mean, rstd = (x.new_empty(B, N, dtype=torch.float32) for _ in range(2)) # outputs of an op must not share memory
     total = mean.new_empty(B, S, D)
     found = (0,) if gamma is None else (B, S, D) if value_min == "channel" else (B, S)
-    v_min, v_argmin = mean.new_empty(found), torch.empty(found, dtype=torch.int64, device=x.device)
-    outputs = (mean, rstd, total, v_min, v_argmin)
+    minima = [torch.empty(found, dtype=t, device=x.device) for t in (torch.float32, torch.int64, torch.int32)]
+    outputs = (mean, rstd, total, *minima)
     stats_kernel[(B*S,)](x, gain, bias, *outputs, *sizes, norm_eps, **power, **tile)
-    if gamma is not None:
-        v_min, v_argmin = combine_minima(v_min, v_argmin, value_min)
-    return total.sum(1)/N, mean, rstd, v_min, v_argmin
+    *minima, tied = minima if gamma is None else combine_minima(*minima, value_min)
+    return total.sum(1)/N, mean, rstd, *minima, tied.bool()
 
 # %% ../nbs/15_kernels.ipynb #4f1ba2b0
 @triton.jit
@@ -411,10 +419,10 @@ def pool_in_triton(
         return pool_in_torch(x, gain, bias, wq, bq, wk, num_heads, gamma, eps, norm_eps, value_min)
     with torch.cuda.device_of(x), no_autocast(x.device):
         gain, bias, wq, bq, wk = (t if t is None else t.float().contiguous() for t in (gain, bias, wq, bq, wk))
-        gap, mean, rstd, v_min, v_argmin = first_read(x, gain, bias, gamma, norm_eps, value_min)
+        gap, mean, rstd, *minima = first_read(x, gain, bias, gamma, norm_eps, value_min)
         q, w = make_query(gap, wq, bq, wk, 1)
-        z, attn = second_read(x, (gain, bias), w, (mean, rstd, v_min), gamma, eps, value_min)
-    return [z, attn, gap, q, w, mean, rstd, v_min, v_argmin]
+        z, attn = second_read(x, (gain, bias), w, (mean, rstd, minima[0]), gamma, eps, value_min)
+    return [z, attn, gap, q, w, mean, rstd, *minima]
 
 # %% ../nbs/15_kernels.ipynb #417ec3df
 @triton.jit
@@ -614,9 +622,10 @@ def first_pass(
 def give_to_minimum(
     self:TritonGradient,
     *sums:Tensor, # sums and means, see `PoolGradient.give_to_minimum`
-)->Tensor: # amounts to add at the places of the minima
+)->tuple[Tensor, Tensor]: # places in x.view(-1), and the amounts to add there
     "Compute what is added at the minima, in the type of x"
-    return super(TritonGradient, self).give_to_minimum(*sums).to(self.x.dtype)
+    place, amount = super(TritonGradient, self).give_to_minimum(*sums)
+    return place, amount.to(self.x.dtype)
 
 @patch
 def second_pass(
