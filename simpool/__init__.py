@@ -26,6 +26,7 @@ Modules:
 - `simpool.monitor`: Is a training healthy? Collapse, time spent waiting for images, learning curves
 - `simpool.optim`: Which parameters decay, DINO's gradient clip, and the LARS optimizer
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
+- `simpool.precision`: bfloat16 where it is faster and right: the check before a run relies on it
 - `simpool.pretrain`: DINO and BAM pre-training: the self-distillation step, its settings, and one call for a whole run
 - `simpool.reproduce.bench`: How fast the layer, the training step, the views and the neighbors are, as ratios to other implementations
 - `simpool.reproduce.cards`: A released network and its model card: the card's k-NN numbers, ours, and the difference

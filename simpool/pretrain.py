@@ -34,6 +34,7 @@ from .loop import DeterministicBatches, fit, run_identity, set_memory_format
 from .model import can_pack
 from .monitor import verdict
 from .optim import clip_each, create_optimizer, param_groups, set_rates
+from .precision import Precision
 from .schedule import cosine_schedule, linear_warmup
 
 # %% ../nbs/48_pretrain.ipynb #34d0ea5f
@@ -61,7 +62,7 @@ class PretrainConfig:
     weight_decay_end:float = .4 # weight decay at the end; half a cosine between
     clip_grad:float = 0. # largest gradient norm, of each parameter (DINO) or of all together (BAM); 0: no clipping
     momentum_teacher:float = .996 # share of the teacher that stays in each update, at the start; 1 at the end
-    precision:str = "auto" # number format of the forward pass: auto (bf16 where it pays), bf16 or fp32
+    precision:str = "auto" # number format of the forward pass: auto (bf16 where it pays and is right), bf16 or fp32
     compile_mode:str = execution_setting("none") # torch.compile: none, default, reduce-overhead or max-autotune
     grad_checkpointing:bool = execution_setting(False) # recompute activations in the backward pass: less memory
     packing:bool|None = execution_setting(None) # all views through a ViT's blocks together; by default on a GPU only
@@ -120,13 +121,15 @@ class SelfDistillation:
         device:torch.device, # device to train on
     ):
         self.config, self.device, self.stats = config, device, model.stats
+        self.precision = Precision(config.precision, device)
         self.student, self.teacher = self.make_networks(model)
         self.set_execution()
         self.loss = self.make_loss().to(device)
         self.optimizer = create_optimizer(config.optimizer, param_groups(self.student))
         self.make_schedules(steps_per_epoch)
-        parts = dict(student=self.student, teacher=self.teacher, loss=self.loss, optimizer=self.optimizer)
-        self.parts = {name: part for name, part in parts.items() if part is not None} # what a checkpoint holds
+        networks = dict(student=self.student, teacher=self.teacher, loss=self.loss)
+        self.networks = {name: part for name, part in networks.items() if part is not None}
+        self.parts = dict(self.networks, optimizer=self.optimizer, precision=self.precision) # what a checkpoint holds
 
 # %% ../nbs/48_pretrain.ipynb #ca8b7adc
 @patch
@@ -225,7 +228,8 @@ def step(
     groups = self.config.crops.to_model_input(crops, self.device, self.stats)
     if self.config.compile_mode != "none":
         torch.compiler.cudagraph_mark_step_begin() # its graphs may use the last step's memory again
-    loss = self.compute_loss(groups, epoch)
+    self.precision.decide(lambda precision: self.compute_loss(groups, epoch, precision), self.networks)
+    loss = self.compute_loss(groups, epoch, self.precision.format)
     self.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     self.clip_gradients(epoch)
@@ -241,10 +245,11 @@ def compute_loss(
     self:SelfDistillation,
     groups:list[Tensor], # normalized views of one size each (views*B, C, size, size)
     epoch:int, # number of the epoch
+    precision:str, # "auto", "bf16" or "fp32"
 )->Tensor: # scalar, in nats
     "Run teacher and student forward and compare them"
     target = None
-    with autocast(self.device, self.config.precision):
+    with autocast(self.device, precision):
         if self.teacher is not None:
             with torch.no_grad():
                 target = self.project(self.teacher, groups[:self.teacher_groups])

@@ -28,6 +28,7 @@ from .core import UserError, autocast, check_settings
 from .data.transforms import color_ops, jitter_uint8, normalize, random_crop, stack_images
 from .loop import DeterministicBatches, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
+from .precision import Precision
 from .schedule import cosine_schedule
 
 # %% ../nbs/45_supervised.ipynb #fcc04f40
@@ -45,7 +46,7 @@ class SupervisedConfig:
     crop_size:int = 224 # side of a training crop in pixels
     crop_scale:tuple = (.08, 1.) # smallest and largest share of an image's area that a crop covers
     jitter:tuple = (.4, .4, .4, 0.) # strength of the jitter of brightness, contrast, saturation, hue
-    precision:str = "auto" # auto, bf16 or fp32
+    precision:str = "auto" # number format of the forward pass: auto (bf16 where it pays and is right), bf16 or fp32
 
     def __post_init__(self):
         one = (1, math.inf)
@@ -61,12 +62,12 @@ class SupervisedTask:
         steps_per_epoch:int, # optimizer steps per epoch
         device:torch.device, # device that it runs on
     ):
-        self.config = config
-        self.device = device
+        self.config, self.device = config, device
+        self.precision = Precision(config.precision, device)
         self.model = set_memory_format(model, device).train()
         self.optimizer = create_optimizer(config.optimizer, param_groups(self.model))
         self.lr = cosine_schedule(config.lr, config.min_lr, config.epochs, steps_per_epoch, config.warmup_epochs)
-        self.parts = dict(model=self.model, optimizer=self.optimizer)
+        self.parts = dict(model=self.model, optimizer=self.optimizer, precision=self.precision)
 
 # %% ../nbs/45_supervised.ipynb #78b2a3cf
 def cut_crops(
@@ -100,6 +101,18 @@ def to_model_input(
 
 # %% ../nbs/45_supervised.ipynb #4b7bcdc1
 @patch
+def compute_loss(
+    self:SupervisedTask,
+    x:Tensor, # normalized crops (B, C, size, size)
+    labels:Tensor, # class ids (B,)
+    precision:str, # "auto", "bf16" or "fp32"
+)->tuple[Tensor, Tensor]: # loss in nats; logits (B, classes)
+    "Run the classifier forward and compare with the labels"
+    with autocast(self.device, precision):
+        logits = self.model(x)
+    return F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing), logits
+
+@patch
 def step(
     self:SupervisedTask,
     batch:tuple[Tensor, Tensor], # crops (B, C, size, size) uint8, labels (B,)
@@ -108,9 +121,9 @@ def step(
 )->dict[str, Tensor]: # loss, accuracy on the training crops in %, learning rate
     "Update the classifier once"
     images, labels = (t.to(self.device, non_blocking=True) for t in batch)
-    with autocast(self.device, self.config.precision):
-        logits = self.model(self.to_model_input(images))
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+    x = self.to_model_input(images)
+    self.precision.decide(lambda precision: self.compute_loss(x, labels, precision)[0], dict(model=self.model))
+    loss, logits = self.compute_loss(x, labels, self.precision.format)
     self.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     set_rates(self.optimizer, self.lr[step], self.config.weight_decay)
