@@ -336,7 +336,7 @@ def first_pass(
 
 # %% ../nbs/14_fused.ipynb #6d26b85b
 @patch
-def find_places(self:PoolGradient)->tuple[Tensor, Tensor]: # places in x.view(-1) (P,); number of the minimum at each (P,)
+def find_places(self:PoolGradient)->tuple[Tensor, Tensor]: # places in x.view(-1) (P,); which minimum is there (P,)
     "Find all places of the minima; only where one is tied must the values be computed again"
     if not self.tied.any():
         return self.v_argmin, torch.arange(len(self.v_argmin), device=self.x.device)

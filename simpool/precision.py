@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import bf16_pays
@@ -55,6 +56,7 @@ def put_back(
         m.load_state_dict(states[name])
         m.zero_grad(set_to_none=True)
 
+# %% ../nbs/44_precision.ipynb #51049d43
 def step_gradients(
     loss_of:Callable[[str], Tensor], # function from "bf16" or "fp32" to the loss of a step
     modules:dict[str, nn.Module], # networks that it trains
@@ -106,21 +108,23 @@ class Precision:
 
     def load_state_dict(
         self,
-        state:dict, # from `state_dict`
+        state:dict, # result of `state_dict`
     ):
         "Take the decision of an earlier part of the run"
         self.format = state["format"]
 
-    def decide(
-        self,
-        loss_of:Callable[[str], Tensor], # function from "bf16" or "fp32" to the loss of the first step
-        modules:dict[str, nn.Module], # networks that it trains
-    ):
-        "Take bfloat16 if its gradients are right, else float32, and say so"
-        if self.format is not None:
-            return
-        name = wrong_gradient(loss_of, modules)
-        self.format = "fp32" if name else "bf16"
-        if name:
-            print(f"simpool: bfloat16 gives a wrong gradient of {name} on this CPU; this run takes float32",
-                  file=sys.stderr)
+# %% ../nbs/44_precision.ipynb #ea44b981
+@patch
+def decide(
+    self:Precision,
+    loss_of:Callable[[str], Tensor], # function from "bf16" or "fp32" to the loss of the first step
+    modules:dict[str, nn.Module], # networks that it trains
+):
+    "Take bfloat16 if its gradients are right, else float32, and say so"
+    if self.format is not None:
+        return
+    name = wrong_gradient(loss_of, modules)
+    self.format = "fp32" if name else "bf16"
+    if name:
+        print(f"simpool: bfloat16 gives a wrong gradient of {name} on this CPU; this run takes float32",
+              file=sys.stderr)

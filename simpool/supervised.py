@@ -112,6 +112,7 @@ def compute_loss(
         logits = self.model(x)
     return F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing), logits
 
+# %% ../nbs/45_supervised.ipynb #83df9629
 @patch
 def step(
     self:SupervisedTask,
