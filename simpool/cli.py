@@ -306,6 +306,7 @@ def add_training(
     add("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
     add("--resume-from", type=file_path, help="checkpoint of a run with other settings to start from")
     add("--resume-what", choices=("all", "weights"), default="all", help="what to take of it (%(default)s)")
+    add("--skip-unreadable", type=number(0), default=0, help="images that may be unreadable; one more ends the run (0)")
     add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
 
 # %% ../nbs/80_cli.ipynb #00c054a1
@@ -439,7 +440,8 @@ def train_to_file(
     images = open_training_images(args.data, args.upright)
     seed_everything(args.seed)
     model = new_network(args)
-    options = dict(run_dir=run_dir, num_workers=args.num_workers, desc=args.method, resume_from=args.resume_from)
+    options = dict(run_dir=run_dir, num_workers=args.num_workers, desc=args.method, resume_from=args.resume_from,
+                   skip_unreadable=args.skip_unreadable)
     network, log = pretrain(model, images, config, pick_device(args.device), args.seed, **options,
                             resume_what=args.resume_what)
     facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,

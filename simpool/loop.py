@@ -12,8 +12,8 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 # %% auto #0
 __all__ = ['LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'RunState', 'remedy', 'finite_means', 'named_tensors',
            'check_weights', 'checkpoint_path', 'differences', 'saved_config', 'others_in', 'run_identity',
-           'save_checkpoint', 'resume', 'resume_newest', 'Checkpointer', 'load_rest', 'progress_bar', 'train_epoch',
-           'start_run', 'run_epochs', 'fit']
+           'save_checkpoint', 'resume', 'resume_newest', 'Checkpointer', 'Rest', 'load_rest', 'note_unreadable',
+           'keep_on_error', 'progress_bar', 'train_epoch', 'start_run', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import json
@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from .checkpoint import config_key, load_state, previous_path, rng_state, save_state, set_rng_state
 from .core import UserError, progress, tensors_digest
@@ -48,10 +49,9 @@ class DeterministicBatches(Dataset):
     ):
         if len(images) < batch_size:
             raise UserError(f"{len(images)} images cannot fill a batch of {batch_size}", "use a smaller batch_size")
-        self.images = images
-        self.collate = collate
-        self.batch_size = batch_size
-        self.seed = seed
+        self.images, self.collate = images, collate
+        self.batch_size, self.seed = batch_size, seed
+        self.skip_unreadable, self.unreadable = 0, {} # how many images may be unreadable; what was wrong, by index
         self.set_epoch(0)
 
     def __len__(self):
@@ -67,12 +67,28 @@ def set_epoch(
     self.epoch = epoch
     self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
 
+# %% ../nbs/43_loop.ipynb #6e86763d
+@patch
+def read(
+    self:DeterministicBatches,
+    i:int, # index of an image
+)->tuple: # item of the dataset
+    "Read an image; as many may be unreadable as `skip_unreadable` says, and the next one stands in for each"
+    for at in (*range(i, len(self.images)), *range(i)):
+        try:
+            return self.images[at]
+        except (OSError, ValueError) as e: # a UserError is a ValueError
+            self.unreadable[at] = str(e)
+            if len(self.unreadable) > self.skip_unreadable:
+                raise
+    raise UserError("no image can be read", "check the folder")
+
 # %% ../nbs/43_loop.ipynb #578ecdb8
 @patch
 def __getitem__(self:DeterministicBatches, b):
     if b >= len(self):
         raise IndexError(b)
-    items = [self.images[i] for i in self.order[b*self.batch_size:(b+1)*self.batch_size]]
+    items = [self.read(int(i)) for i in self.order[b*self.batch_size:(b+1)*self.batch_size]]
     rng = np.random.default_rng([self.seed, self.epoch, b])
     return self.collate([im for im, _ in items], [y for _, y in items], rng)
 
@@ -106,6 +122,7 @@ class RunState:
     seconds:float = 0. # time spent on this epoch
     sums:dict = field(default_factory=dict) # name -> sum over this epoch's batches of what `step` returned
     log:list = field(default_factory=list) # one row per finished epoch: epoch, seconds, means
+    unreadable:dict = field(default_factory=dict) # index of an image -> what was wrong with it
 
     def add(
         self,
@@ -116,13 +133,15 @@ class RunState:
             self.sums[k] = self.sums.get(k, 0) + v
         self.batch += 1
 
-    def finish_epoch(
-        self,
-        means:dict, # name -> mean over the epoch
-    ):
-        "Append a row to the log, and start the next epoch"
-        self.log = self.log + [dict(epoch=self.epoch, seconds=round(self.seconds, 2), **means)]
-        self.epoch, self.batch, self.seconds, self.sums = self.epoch+1, 0, 0., {}
+# %% ../nbs/43_loop.ipynb #56ff88b4
+@patch
+def finish_epoch(
+    self:RunState,
+    means:dict, # name -> mean over the epoch
+):
+    "Append a row to the log, and start the next epoch"
+    self.log = self.log + [dict(epoch=self.epoch, seconds=round(self.seconds, 2), **means)]
+    self.epoch, self.batch, self.seconds, self.sums = self.epoch+1, 0, 0., {}
 
 # %% ../nbs/43_loop.ipynb #5269e1df
 def remedy(
@@ -335,18 +354,66 @@ def save(
         self.every_s = max(self.every_s, min(20*(self.saved-started), LONGEST_S))
 
 # %% ../nbs/43_loop.ipynb #5e0dfcd9
+class Rest(Dataset):
+    "Batches that are left of an epoch, each with what was wrong with images so far"
+    def __init__(
+        self,
+        batches:DeterministicBatches, # batches of the epoch
+        start:int, # first batch that is left
+    ):
+        self.batches, self.start = batches, start
+
+    def __len__(self):
+        return len(self.batches) - self.start
+
+    def __getitem__(self, i):
+        return self.batches[self.start + i], self.batches.unreadable
+
+# %% ../nbs/43_loop.ipynb #3a951569
 def load_rest(
     batches:DeterministicBatches, # batches of all epochs
     run:RunState, # where the run stands
     device:torch.device, # device that the step works on
     num_workers:int, # processes that prepare batches
-)->LoaderMonitor: # the remaining batches of the epoch
+)->LoaderMonitor: # the remaining batches of the epoch, each with what was wrong with images so far
     "Load the batches that are left of the current epoch"
     batches.set_epoch(run.epoch)
-    rest = Subset(batches, range(run.batch, len(batches)))
-    loader = DataLoader(rest, batch_size=None, num_workers=num_workers, pin_memory=device.type == "cuda",
-                        generator=batches.generator(run.batch))
+    batches.unreadable = dict(run.unreadable)
+    pin, generator = device.type == "cuda", batches.generator(run.batch)
+    loader = DataLoader(Rest(batches, run.batch), None, num_workers=num_workers, pin_memory=pin, generator=generator)
     return LoaderMonitor(loader, device)
+
+# %% ../nbs/43_loop.ipynb #3db0f699
+def note_unreadable(
+    run:RunState, # where the run stands; notes the images
+    unreadable:dict, # index of an image -> what was wrong with it
+    limit:int, # how many may be skipped
+    desc:str, # name of the run, for messages
+):
+    "Name images that could not be read, once each, and stop the run if they are too many"
+    new = {i: words for i, words in unreadable.items() if i not in run.unreadable}
+    run.unreadable = run.unreadable | new
+    for words in new.values():
+        tqdm.write(f"simpool: {desc}: {words}; the next image stands in for it", file=sys.stderr)
+    if len(run.unreadable) > limit:
+        raise UserError(f"{len(run.unreadable)} images cannot be read, skip_unreadable allows {limit}",
+                        "repair or remove them, or allow more")
+
+def keep_on_error(
+    batches, # iterable of batches
+    run:RunState, # where the run stands
+    saver, # `Checkpointer`
+):
+    "Go through batches; if one cannot be loaded, write a checkpoint before the error is passed on"
+    try:
+        yield from batches
+    except (OSError, ValueError) as e:
+        if run.epoch or run.batch:
+            saver.save(run)
+        if isinstance(e, UserError):
+            kept = f"; the run stands in {saver.path}" if saver.path and saver.path.exists() else ""
+            raise UserError(f"{saver.desc}: {e}, or skip it with skip_unreadable{kept}") from e
+        raise
 
 # %% ../nbs/43_loop.ipynb #a2bc4b38
 def progress_bar(
@@ -374,7 +441,8 @@ def train_epoch(
     "Train for what is left of an epoch"
     started = time.monotonic() - run.seconds
     monitor = load_rest(batches, run, torch.device(getattr(task, "device", "cpu")), num_workers)
-    for batch in monitor:
+    for batch, unreadable in keep_on_error(monitor, run, saver):
+        note_unreadable(run, unreadable, batches.skip_unreadable, saver.desc)
         run.add(task.step(batch, run.epoch*len(batches)+run.batch, run.epoch))
         run.seconds = time.monotonic() - started
         bar.update()
@@ -442,14 +510,18 @@ def fit(
     stop_after:int=None, # number of epochs after which this call stops, as an interruption would
     resume_from:str|Path=None, # checkpoint of other settings to start from, if the run has none of its own
     resume_what:str="all", # take "all" of it, its optimizer and its place in the run too, or its "weights" only
+    skip_unreadable:int=0, # images that may be unreadable; the next one stands in for each, and one more ends the run
 )->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned
     "Train a task, from its last checkpoint if there is one; on a CPU a resumed run is the same to the bit"
     path = checkpoint_path(run_dir, config)
     run = start_run(task, path, config, resume_from, resume_what)
     saver = Checkpointer(task, path, desc, every_s, config)
+    batches.skip_unreadable = skip_unreadable
     last = min(epochs, run.epoch + (stop_after or epochs))
     with progress_bar(run, len(batches), epochs, desc) as bar:
         run_epochs(task, batches, run, (last, epochs), num_workers, saver, bar)
+    if run.unreadable:
+        print(f"simpool: {desc}: {len(run.unreadable)} image(s) could not be read", file=sys.stderr)
     if saver.failed:
         print(f"simpool: {saver.failed}; an interruption would have cost the run", file=sys.stderr)
     return run.log

@@ -141,7 +141,7 @@ def train_supervised(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=0, # processes that cut crops
     desc:str="supervised", # name of the run, for the progress bar
-    **options, # of `fit`: resume_from and resume_what, to start from the checkpoint of other settings
+    **options, # of `fit`: resume_from, resume_what, skip_unreadable
 )->tuple[nn.Module, list[dict]]: # the model in evaluation mode; one row per epoch
     "Train a classifier"
     device = torch.device(device)
