@@ -256,7 +256,7 @@ def run_attend(
     model, _ = open_network(args)
     figure = show_attention(model, images, args.size)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    figure.savefig(out, dpi=min(150, 2**16/max(figure.get_size_inches()) - 1)) # most pixels that matplotlib can draw
     print(out)
 
 # %% ../nbs/80_cli.ipynb #3cea7c11

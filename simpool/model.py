@@ -469,7 +469,7 @@ def check_numbers(
             continue
         if not t.is_floating_point():
             raise UserError(f"{source}: {name} is of type {t.dtype}, not of weights", "it was changed: get it again")
-        if not t.isfinite().all():
+        if not (t if t.element_size() > 1 else t.float()).isfinite().all(): # 8 bits have no such test
             raise UserError(f"{source}: {name} holds NaN or infinity", "its training diverged: take an earlier one")
 
 # %% ../nbs/31_model.ipynb #879926d6

@@ -30,7 +30,7 @@ from .core import UserError, autocast, check_settings, pick_workers
 from .data.images import decode_to
 from .data.multicrop import MultiCrop
 from .dino import DINOHead, DINOLoss, ema_update
-from .loop import DeterministicBatches, fit, run_identity, set_memory_format
+from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .model import can_pack
 from .monitor import verdict
 from .optim import clip_each, create_optimizer, param_groups, set_rates
@@ -347,6 +347,6 @@ def pretrain(
     batches = DeterministicBatches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
     num_workers = pick_workers(device) if num_workers is None else num_workers
     log = fit(task, batches, config.epochs, run_dir, facts, num_workers, desc, **options)
-    network = (task.teacher or task.student)["backbone"].eval()
+    network = end_training((task.teacher or task.student)["backbone"])
     network._compiled_call_impl = None # else it would be compiled again for each image size of the evaluation
     return network, log

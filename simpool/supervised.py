@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 
 from .core import UserError, autocast, check_settings
 from .data.transforms import color_ops, jitter_uint8, normalize, random_crop, stack_images
-from .loop import DeterministicBatches, fit, run_identity, set_memory_format
+from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .precision import Precision
 from .schedule import cosine_schedule
@@ -153,4 +153,4 @@ def train_supervised(
     task = SupervisedTask(model, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc, **options)
-    return task.model.eval(), log
+    return end_training(task.model), log

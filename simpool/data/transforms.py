@@ -12,7 +12,7 @@ Evaluation uses a center crop and no randomness."""
 
 # %% auto #0
 __all__ = ['GRAY', 'MEAN', 'STD', 'random_box', 'random_crop', 'shift_hue', 'adjust_colors', 'jitter_uint8', 'blur_uint8',
-           'augment_colors_uint8', 'color_ops', 'stack_images', 'normalize', 'center_view']
+           'augment_colors_uint8', 'color_ops', 'stack_images', 'normalize', 'shorten', 'center_view']
 
 # %% ../../nbs/22_data.transforms.ipynb #11a07a83
 import math
@@ -180,6 +180,17 @@ def normalize(
         x.sub_(mean.view(1, C, 1, 1)).div_(std.view(1, C, 1, 1))
     return x
 
+# %% ../../nbs/22_data.transforms.ipynb #ce4c8fba
+def shorten(
+    image:Image.Image, # image of any size
+    ratio:int=8, # largest ratio of the sides
+)->Image.Image: # its middle, if it is longer
+    "Cut the ends of a very long image, which a center view does not show; resized they would take gigabytes"
+    most = ratio*min(image.size)
+    left, top = (max(0, (side-most)//2) for side in image.size)
+    box = left, top, image.width-left, image.height-top
+    return image.crop(box) if left or top else image
+
 # %% ../../nbs/22_data.transforms.ipynb #2156a69e
 def center_view(
     image:Image.Image, # image of any size
@@ -188,7 +199,7 @@ def center_view(
     "Resize the shorter side to 256/224 of `size` (bicubic) and crop the center"
     if image.size == (size, size):
         return image
-    side = round(size*256/224)
+    image, side = shorten(image), round(size*256/224)
     w, h = image.size
     w, h = (side, round(side*h/w)) if w < h else (round(side*w/h), side)
     left, top = (w-size)//2, (h-size)//2
