@@ -48,7 +48,7 @@ from simpool.convert import (
     rename_all,
     unwrap,
 )
-from .core import UserError, atomic_path, format_rows, load_tensors, read_metadata, save_tensors
+from .core import UserError, atomic_path, format_rows, load_tensors, read_json, read_metadata, save_tensors
 from simpool.model import (
     PooledModel,
     check_config,
@@ -138,7 +138,7 @@ def read_own(
 )->PooledModel|None: # the network; None: the file is not from this package
     "Read a network that was saved by this package"
     config = path.parent/"config.json" # of save_pretrained
-    if path.name == "model.safetensors" and config.exists() and "backbone" in json.loads(config.read_text()):
+    if path.name == "model.safetensors" and config.exists() and "backbone" in read_json(config):
         return PooledModel.from_pretrained(path.parent)
     if path.suffix == ".safetensors":
         with readable(path):
@@ -470,7 +470,8 @@ def load_state(
     except (FileNotFoundError, PermissionError, IsADirectoryError) as e:
         raise UserError(f"{path} cannot be read ({e.strerror or e})", "check its name and its permissions") from e
     except Exception as e: # reading a damaged file can fail in any way
-        raise UserError(f"{path} is damaged ({type(e).__name__}: {e})", "remove it to start this run anew") from e
+        why = str(e).splitlines()[0][:80] if str(e) else "" # PyTorch goes on to advise running code of the file
+        raise UserError(f"{path} is damaged ({type(e).__name__}: {why})", "remove it to start this run anew") from e
 
 # %% ../nbs/33_checkpoint.ipynb #357ee83e
 def config_key(

@@ -14,7 +14,8 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'run_knn', 'run_verify',
            'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path',
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'build_parser', 'interrupted', 'main']
+           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'build_parser', 'check_outputs',
+           'interrupted', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -215,7 +216,7 @@ def picture_path(
     "Choose the file of a picture, and refuse what would be lost or cannot be written"
     from matplotlib.backend_bases import FigureCanvasBase
 
-    from simpool.core import UserError
+    from simpool.core import UserError, check_writable
     known = FigureCanvasBase.get_supported_filetypes()
     name = f"attention-{images[0].stem}"
     free = next(p for i in count(1) if not (p := Path(f"{name}-{i}.png" if i > 1 else f"{name}.png")).exists())
@@ -226,7 +227,7 @@ def picture_path(
         out = out.with_name(f"{out.name}.png")
     if out.exists() and any(out.samefile(image) for image in images):
         raise UserError(f"--out {out} is one of the images", "name another file")
-    return out
+    return check_writable(out)
 
 # %% ../nbs/80_cli.ipynb #8a54467d
 def add_attend(
@@ -255,7 +256,6 @@ def run_attend(
     out = picture_path(args.out, images)
     model, _ = open_network(args)
     figure = show_attention(model, images, args.size)
-    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=min(150, 2**16/max(figure.get_size_inches()) - 1)) # most pixels that matplotlib can draw
     print(out)
 
@@ -383,11 +383,11 @@ def finished(
     out:Path, # file of weights
 )->bool: # whether this command has written it
     "Tell a finished run of the same command from the file of another, which is not touched"
-    from simpool.core import UserError
+    from simpool.core import UserError, read_json
     log, command = beside(out, ".json"), command_of(args)
     if not out.exists():
         return False
-    if log.exists() and json.loads(log.read_text("utf-8")).get("command") == command:
+    if log.exists() and read_json(log, "remove it").get("command") == command:
         return True
     raise UserError(f"{out} is there already, from another run", "remove it, or name another --out")
 
@@ -506,6 +506,15 @@ def build_parser(
             add_options(p)
     return parser
 
+# %% ../nbs/80_cli.ipynb #ba740c0c
+def check_outputs(
+    args:argparse.Namespace, # parsed command line
+):
+    "Find out before the work whether its result can be written"
+    if getattr(args, "json", None):
+        from simpool.core import check_writable
+        check_writable(args.json)
+
 # %% ../nbs/80_cli.ipynb #26774758
 def interrupted(
     args:argparse.Namespace|None, # parsed command line; None: it was not read yet
@@ -528,6 +537,7 @@ def main(
             stream.reconfigure(errors="backslashreplace")
     try:
         args = build_parser(argv[0] if argv else None).parse_args(argv)
+        check_outputs(args)
         COMMANDS[args.command][1](args)
     except ValueError as e:
         if type(e).__name__ != "UserError": # by name, since importing the class takes as long as importing PyTorch

@@ -10,13 +10,14 @@ There is nothing here from the papers, except one repaired seed (papers.md, sect
 
 # %% auto #0
 __all__ = ['UserError', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'no_autocast', 'progress',
-           'project_root', 'process_runs', 'atomic_path', 'tensors_digest', 'save_tensors', 'read_metadata',
-           'load_tensors', 'write_json', 'format_cell', 'format_rows', 'config_from', 'check_setting', 'check_settings',
-           'run_git', 'git_commit', 'processor', 'matrix_units', 'machine', 'machine_slug', 'provenance',
-           'saved_activations']
+           'project_root', 'process_runs', 'no_space', 'check_writable', 'remove_leftovers', 'atomic_path',
+           'tensors_digest', 'save_tensors', 'read_metadata', 'load_tensors', 'write_json', 'read_json', 'format_cell',
+           'format_rows', 'config_from', 'check_setting', 'check_settings', 'run_git', 'git_commit', 'processor',
+           'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
 import dataclasses
+import errno
 import glob
 import hashlib
 import json
@@ -27,6 +28,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -74,10 +76,11 @@ def pick_device(
     if name.startswith("cuda") and not torch.cuda.is_available():
         what = f"device {name!r} was requested, but torch sees no CUDA device"
         raise UserError(what, "use device=cpu, or check the driver")
-    try:
-        return torch.device(name)
-    except RuntimeError as e:
-        raise UserError(f"device {name!r} does not exist", "choose auto, cpu, cuda, cuda:1 or mps") from e
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device 'mps' was requested, but this is no Mac with a GPU", "use device=cpu")
+    if name not in ("cpu", "cuda", "mps", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+        raise UserError(f"device {name!r} does not exist", "choose auto, cpu, cuda, cuda:1 or mps")
+    return torch.device(name)
 
 # %% ../nbs/00_core.ipynb #dd5a557a
 def pick_workers(
@@ -150,18 +153,48 @@ def process_runs(
         return True
     return True
 
+# %% ../nbs/00_core.ipynb #c5984752
+def no_space(
+    error:Exception, # what a library raised while it wrote a file
+)->bool: # whether the disk, a quota or a limit of file sizes is the reason
+    "Tell a full disk from other errors"
+    number = re.search(r"os error (\d+)", str(error)) # the writer of safetensors says it in words only
+    return (int(number[1]) if number else getattr(error, "errno", None)) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 # %% ../nbs/00_core.ipynb #6e8aeb25
+def check_writable(
+    path:str|Path, # file that will be written, `~` is the home folder; missing folders are created
+)->Path: # that path
+    "Raise an error unless a file can be written, before hours are spent on what it will hold"
+    path = Path(path).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix="."):
+            return path
+    except (OSError, ValueError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise UserError(f"{str(path)!r} cannot be written ({why})", "name a file in a folder of yours") from e
+
+# %% ../nbs/00_core.ipynb #3b372774
+def remove_leftovers(
+    path:Path, # file that is to be written
+):
+    "Remove the temporary files of processes that were killed while they wrote this file"
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid, age = left.suffixes[-2][1:], time.time() - left.stat().st_mtime
+        if pid.isdigit() and age > 3600 and not process_runs(int(pid)): # a younger one may be of another machine
+            left.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #457428fe
 @contextmanager
 def atomic_path(
     path:str|Path, # file to write, `~` is the home folder; missing folders are created
 ):
     "Give a temporary name to write to, and rename it to `path` if no error occurred"
-    path = Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"): # of a process that was killed
-        pid, age = left.suffixes[-2][1:], time.time() - left.stat().st_mtime
-        if pid.isdigit() and age > 3600 and not process_runs(int(pid)): # a younger one may be of another machine
-            left.unlink(missing_ok=True)
+    path = check_writable(path)
+    remove_leftovers(path)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         tmp.touch()
@@ -171,6 +204,10 @@ def atomic_path(
         with tmp.open("rb+") as file:
             os.fsync(file.fileno()) # else the new name may survive a power cut, and the contents not
         os.replace(tmp, path)
+    except (OSError, SafetensorError) as e:
+        if no_space(e):
+            raise UserError(f"{path} cannot be written: there is no space", "free some, and run this again") from e
+        raise
     finally:
         tmp.unlink(missing_ok=True)
 
@@ -236,6 +273,23 @@ def write_json(
         # names of files need not be UTF-8: what cannot be encoded becomes an escape of JSON
         tmp.write_text(json.dumps(obj, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
     return Path(path).expanduser()
+
+# %% ../nbs/00_core.ipynb #f9499ab4
+def read_json(
+    path:str|Path, # file that holds an object
+    remedy:str="get it again", # what to do if it is damaged
+)->dict: # its entries
+    "Read a JSON file"
+    path = Path(path).expanduser()
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror})", "check its name and its permissions") from e
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path} is damaged ({e})", remedy) from e
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds a {type(found).__name__} instead of entries with names", remedy)
+    return found
 
 # %% ../nbs/00_core.ipynb #49deb951
 def format_cell(

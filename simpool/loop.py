@@ -356,7 +356,7 @@ def save(
     try:
         save_checkpoint(self.task, run, self.path, self.config)
         self.failed = ""
-    except (OSError, RuntimeError) as e: # a full disk is OSError to Python, and RuntimeError to torch
+    except (OSError, RuntimeError, UserError) as e: # a full disk is RuntimeError to torch
         self.failed = f"{self.desc}: no checkpoint could be written to {self.path} ({str(e).splitlines()[0]})"
         print(f"simpool: {self.failed}; the run goes on", file=sys.stderr)
     self.saved = time.monotonic()

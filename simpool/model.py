@@ -10,13 +10,13 @@ Transformers can process images of several sizes in one pass; that is `model.pac
 
 # %% auto #0
 __all__ = ['MODEL_CARD', 'EXECUTION', 'PooledModel', 'init_linear', 'init_as_official', 'is_transformer', 'reads_cls',
-           'make_pool', 'split_backbone', 'create_model', 'baseline_pool', 'from_config', 'check_numbers',
+           'make_pool', 'split_backbone', 'checked', 'create_model', 'baseline_pool', 'from_config', 'check_numbers',
            'load_weights', 'check_config', 'structure_digest', 'can_pack', 'packed_attention', 'packed_drop',
            'packed_block', 'packed_features']
 
 # %% ../nbs/31_model.ipynb #0081542c
 import hashlib
-import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from simpool.backbones import (
     set_positions,
     take_norm,
 )
-from .core import UserError, load_tensors, save_tensors
+from .core import UserError, check_setting, load_tensors, read_json, save_tensors
 from .pools import as_pool, create_pool
 from .simpool import is_plain
 
@@ -328,6 +328,25 @@ def split_backbone(
                         "leave in_chans and img_size out; a transformer takes other sizes as it is")
     return backbone, name, channels, size
 
+# %% ../nbs/31_model.ipynb #80518292
+def checked(
+    **arguments, # arguments of `create_model`
+)->dict: # the same
+    "Raise an error that names an argument of a type that it cannot have"
+    pool, size, options = (arguments[name] for name in ("pool", "img_size", "pool_kwargs"))
+    check_setting("num_classes", arguments["num_classes"], int, 0, math.inf)
+    check_setting("in_chans", arguments["in_chans"], int, 1, math.inf)
+    check_setting("positions", arguments["positions"], str, 0, 0)
+    for side in size if isinstance(size, (tuple, list)) else [size]*(size is not None):
+        check_setting("img_size", side, int, 1, math.inf)
+    if isinstance(size, (tuple, list)) and len(size) != 2:
+        raise UserError(f"img_size must be a side or (h, w), got {size!r}", "give one or two numbers")
+    if not (isinstance(pool, str) or callable(pool)):
+        raise UserError(f"pool must be a name, a module or a function, got {pool!r}", "see list_pools()")
+    if not (options is None or isinstance(options, dict)):
+        raise UserError(f"pool_kwargs must be a dictionary, got {options!r}", "for example dict(num_heads=4)")
+    return arguments
+
 # %% ../nbs/31_model.ipynb #c1e2a022
 def create_model(
     backbone:str|nn.Module, # timm name, one of "vit_toy", "resnet_toy", "convnext_toy", or a trained network of timm
@@ -344,8 +363,8 @@ def create_model(
 )->PooledModel: # `model(images) -> (B, D)`, `.tokens(images)`, `.attention(images)`
     "Build a network with a pooling"
     trained, backbone, in_chans, img_size = split_backbone(backbone, in_chans, img_size)
-    config = dict(backbone=backbone, pool=pool, gamma=gamma, num_classes=num_classes, in_chans=in_chans,
-                  img_size=img_size, norm_first=norm_first, positions=positions, pool_kwargs=pool_kwargs)
+    config = checked(backbone=backbone, pool=pool, gamma=gamma, num_classes=num_classes, in_chans=in_chans,
+                     img_size=img_size, norm_first=norm_first, positions=positions, pool_kwargs=pool_kwargs)
     body = build_body(backbone, reads_cls(pool), in_chans, img_size, trained, **timm_kwargs)
     set_positions(body, positions)
     parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body), norm_first and is_transformer(body)
@@ -490,6 +509,20 @@ def load_weights(
 
 # %% ../nbs/31_model.ipynb #c1e2a025
 @patch(cls_method=True)
+def from_pretrained(
+    cls:PooledModel,
+    pretrained_model_name_or_path:str|Path, # folder of `save_pretrained`, or Hub id
+    **options, # of `PyTorchModelHubMixin.from_pretrained`: revision, cache_dir, token, local_files_only, strict
+)->PooledModel: # in evaluation mode
+    "Build a network from a folder of `save_pretrained` or a Hub id"
+    folder = Path(pretrained_model_name_or_path).expanduser()
+    if (folder/"config.json").exists():
+        read_json(folder/"config.json") # huggingface_hub would end in a traceback if it is damaged
+    name = folder if folder.exists() else pretrained_model_name_or_path
+    return super(PooledModel, cls).from_pretrained(name, **options)
+
+# %% ../nbs/31_model.ipynb #30aadfc0
+@patch(cls_method=True)
 def _from_pretrained(
     cls:PooledModel,
     *,
@@ -504,7 +537,7 @@ def _from_pretrained(
     def path(name):
         return Path(model_id)/name if Path(model_id).is_dir() else hf_hub_download(model_id, name, **hub)
     weights = path("model.safetensors")
-    model = from_config(json.loads(Path(path("config.json")).read_text()), model_id)
+    model = from_config(read_json(path("config.json")), model_id)
     tensors, _ = load_tensors(weights, map_location)
     if strict:
         load_weights(model, tensors, weights)

@@ -6,6 +6,7 @@ A parameter that a section has and the notebook does not is an error before anyt
 """
 import ast
 import difflib
+import math
 import re
 import sys
 from dataclasses import dataclass
@@ -103,14 +104,24 @@ def declared(notebook, path):
 
 
 def typed(what, value, default):
-    "The value, as a number where the notebook has a number (YAML reads 1e-3 as a string)"
-    wants_number = isinstance(default, (int, float)) and not isinstance(default, bool)
-    if not wants_number or isinstance(value, (int, float)):
+    "The value in the type of the notebook's default; None as a default takes anything, and may be any text or list"
+    if default is None or value is None and not isinstance(default, (int, float)):
         return value
-    try:
-        return float(value)
-    except (TypeError, ValueError):
+    if isinstance(default, bool) or not isinstance(default, (int, float)):
+        kind, words = next((k, w) for k, w in KINDS.items() if isinstance(default, k))
+        if not isinstance(value, kind):
+            fail(f"{what} must be {words} like {default!r}, got {value!r}")
+        return value
+    try: # YAML reads 1e-3 as text
+        number = value if isinstance(value, int) and not isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not abs(number) < 1e300:
         fail(f"{what} must be a number like {default}, got {value!r}")
+    return number
+
+
+KINDS = {bool: "true or false", str: "text", (list, tuple): "a list", dict: "a section"} # of values that are no numbers
 
 
 def one_parameter(flag, text, notebook, names):

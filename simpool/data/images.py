@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-from ..core import UserError, write_json
+from ..core import UserError, read_json, write_json
 from .scenes import load_scenes
 
 # %% ../../nbs/21_data.images.ipynb #5780875d
@@ -213,7 +213,7 @@ def open_split(
         return open_images(path)
     pointer, source = path.with_suffix(".json"), split_folder(folder, split)
     if pointer.exists():
-        source = Path(os.path.expandvars(json.loads(pointer.read_text())["folder"])).expanduser()
+        source = Path(os.path.expandvars(str(read_json(pointer).get("folder")))).expanduser()
     if source is None:
         what = f"no split {split!r} in {folder}"
         raise UserError(what, "`dvc repro data` makes it, or give a folder with train/ and val/")

@@ -273,6 +273,7 @@ def save_scenes(
         np.savez(f, **scenes)
     return Path(path).expanduser()
 
+# %% ../../nbs/20_data.scenes.ipynb #64d2629d
 def load_scenes(
     path:str|Path, # `.npz` file written by `save_scenes`
 )->dict[str, np.ndarray]: # image, mask, label, box, cut, photo
@@ -280,5 +281,13 @@ def load_scenes(
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"no scenes at {path}", "`dvc repro data` makes them")
-    with np.load(path) as z:
-        return {k: z[k] for k in z.files}
+    remedy = "get it again; `dvc repro data` makes those of the pipeline"
+    try:
+        with np.load(path) as z:
+            scenes = {k: z[k] for k in z.files}
+    except Exception as e: # reading a damaged file can fail in any way
+        raise UserError(f"{path} is damaged ({type(e).__name__})", remedy) from e
+    lengths = {len(a) for a in scenes.values()}
+    if not {"image", "label"} <= scenes.keys() or len(lengths) > 1 or any(type(a) is bytes for a in scenes.values()):
+        raise UserError(f"{path} holds no images with labels", remedy)
+    return scenes

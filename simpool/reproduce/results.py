@@ -21,7 +21,7 @@ import pandas as pd
 from torch import nn
 
 from ..checkpoint import save_model
-from ..core import UserError, atomic_path, format_rows, write_json
+from ..core import UserError, atomic_path, format_rows, read_json, write_json
 from .paper import TABLE_2, TABLE_3
 
 # %% ../../nbs/71_reproduce.results.ipynb #5e9aa059
@@ -82,7 +82,7 @@ def read_table(
         raise UserError(f"no table in {folder}", "`dvc repro` makes it")
     text = dict.fromkeys(TEXT_COLUMNS, str)
     table = pd.read_csv(folder/"table.csv", keep_default_na=False, na_values=[""], dtype=text)
-    return table, json.loads((folder/"facts.json").read_text())
+    return table, read_json(folder/"facts.json", "`dvc repro` makes it again")
 
 # %% ../../nbs/71_reproduce.results.ipynb #5f0277c7
 def run_paths(
@@ -127,7 +127,7 @@ def save_run_metrics(
         return sorted(f for f in path.parent.glob("*.json") if f != path)
     while True:
         seen = runs()
-        last = {f.stem: json.loads(f.read_text())["last"] for f in seen}
+        last = {f.stem: read_json(f)["last"] for f in seen}
         rows = {f"{pool}.{k}": v for pool, row in last.items() for k, v in row.items()}
         write_json({k: v for k, v in rows.items() if not k.endswith((".epoch", ".lr"))}, path)
         if runs() == seen:
@@ -142,7 +142,7 @@ def read_run(
     path = run_paths(results, run)["facts"]
     if not path.exists():
         raise UserError(f"no run {run!r} in {results}", f"`dvc repro train@{run.rpartition('-')[0]}` trains it")
-    return json.loads(path.read_text())
+    return read_json(path, "`dvc repro` makes it again")
 
 # %% ../../nbs/71_reproduce.results.ipynb #397a8592
 SCALES = ("paper", "small", "mini", "smoke", "scratch") # from large to small

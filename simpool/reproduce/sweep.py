@@ -37,7 +37,7 @@ from torch.utils.data import Dataset
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #323370a1
 from ..checkpoint import config_key
-from ..core import UserError, progress, provenance, seed_everything, write_json
+from ..core import UserError, progress, provenance, read_json, seed_everything, write_json
 from ..data.images import first_of_each_class, open_split
 from ..data.scenes import load_scenes
 from ..data.transforms import center_view, normalize, stack_images
@@ -348,7 +348,7 @@ def run_sweep(
     "Train every network with every seed"
     jobs, shared = list_jobs(variants, seeds), shared_key(data, config, options)
     paths = {(v.name, s): row_path(run_dir, v, s, shared) for v, s in jobs} if run_dir else {}
-    done = {job: json.loads(path.read_text()) for job, path in paths.items() if path.exists()}
+    done = {job: read_json(path, "remove it") for job, path in paths.items() if path.exists()}
     missing = [(v, s) for v, s in jobs if (v.name, s) not in done]
     options["device"] = str(device)
     rows = train_jobs(missing, data, config, options, choose_workers(workers, device))

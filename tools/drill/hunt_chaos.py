@@ -1,0 +1,29 @@
+"""ckpt-chaos, as it comes: it kills a training at its file events, in every mode, and runs the same command again."""
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+from train import METHODS
+
+MODES = "before", "torn", "term", "unsynced"
+WRONG = "SILENT_DIVERGENCE" # its other verdicts are of results that did not come
+
+
+def hunt(tally, rng, share, folder):
+    here = Path(__file__).resolve().parent
+    for method in METHODS if share > .2 else METHODS[:1]:
+        points, report = max(len(MODES), round(16*share)), folder/f"{method}.xml"
+        command = [Path(sys.executable).parent/"ckpt-chaos", "run", "--result-file", "{out}/net.safetensors",
+                   "--modes", ",".join(MODES), "--max-points", points, "--timeout", 120, "--grace", 1,
+                   "--work", folder/method, "--junit", report, "--", sys.executable, here/"train.py", method, "{out}"]
+        run = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, errors="replace")
+        if not report.exists():
+            tally.note("lost result", method, f"no report, exit code {run.returncode}: {run.stdout[-300:]}")
+            continue
+        for case in ElementTree.parse(report).iter("testcase"):
+            tally.cases += 1
+            for failure in case.findall("failure"):
+                words = f"{failure.get('message')} {failure.text}"
+                kind = "silent wrong result" if WRONG in words else "lost result"
+                tally.note(kind, f"{method}: {case.get('name')}", words)
