@@ -9,7 +9,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro rerun test lab bench env lib readme lock help
+.PHONY: repro rerun test drill lab bench env lib readme lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,6 +21,9 @@ repro: env ## regenerate every table and figure, of the scale in params.yaml or 
 
 test: env ## all tests, notebooks included
 	"$(BIN)"/python -m pytest -q
+
+drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: 20 minutes on two cores
+	"$(BIN)"/python tools/drill
 
 lab: env ## JupyterLab on the notebooks
 	"$(BIN)"/jupyter lab --config=tools/jupyter_server_config.py --ServerApp.root_dir="$(CURDIR)" nbs/index.ipynb

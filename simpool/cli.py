@@ -1,6 +1,6 @@
-"""`simpool pretrain | knn | attend | verify | bench`: the package without a notebook
+"""`simpool pretrain | knn | attend | verify | bench | doctor`: the package without a notebook
 
-Five commands. Each has a function that adds its options to an argparse parser and a function that runs it;
+Six commands. Each has a function that adds its options to an argparse parser and a function that runs it;
 `simpool COMMAND --help` prints the options. Input that cannot be used ends with one sentence and exit code 2.
 
 Options that are fields of a configuration (`DINOConfig`, `BAMConfig`, `MultiCrop`) are made from the dataclass, with the
@@ -14,18 +14,21 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'run_knn', 'run_verify',
            'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path',
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'build_parser', 'check_outputs',
-           'interrupted', 'main']
+           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor',
+           'build_parser', 'check_outputs', 'interrupted', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
 import dataclasses
 import json
+import os
+import shutil
 import sys
 import time
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -483,6 +486,51 @@ def run_bench(
             write_json(provenance(started, **facts, rows=rows), args.json)
     bench(args.parts or PARTS, size, device, args.compile, on_rows=report)
 
+# %% ../nbs/80_cli.ipynb #a58f6be0
+def bf16_words(
+    device, # torch device
+)->str: # what to know about bfloat16 on it
+    "Say whether bfloat16 is faster on a device, and whether it is right"
+    import torch
+
+    from simpool.core import autocast, bf16_pays, matrix_units
+    from simpool.precision import wrong_gradient
+    if not bf16_pays(device):
+        return "not faster here; precision auto means float32"
+    conv, x = torch.nn.Conv2d(256, 512, 3, stride=2, padding=1), torch.randn(16, 256, 1, 1)
+    def loss_of(precision):
+        with autocast(torch.device("cpu"), precision):
+            return conv(x).float().square().mean()
+    if device.type == "cpu" and wrong_gradient(loss_of, dict(conv=conv)):
+        return (f"{matrix_units(device)}; gradients of some small convolutions are wrong (a fault of torch): "
+                "precision auto checks each run, and takes float32 where it must")
+    return f"{matrix_units(device)}; no fault found, and precision auto checks each run"
+
+# %% ../nbs/80_cli.ipynb #1752a2be
+def add_doctor(
+    parser:argparse.ArgumentParser, # parser to change in place
+):
+    "Add the options of the examination"
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+
+def run_doctor(
+    args:argparse.Namespace, # options of `add_doctor`
+):
+    "Print what this machine has, and what is missing for what"
+    import torch
+
+    from simpool.core import git_commit, machine, pick_device, pick_workers
+    device = pick_device(args.device)
+    missing = [name for name in ("dvc", "papermill", "nbdev", "jupyterlab") if find_spec(name) is None]
+    rows = dict(
+        simpool=f"{version('simpool')}, {git_commit()}", python=sys.version.split()[0], torch=torch.__version__,
+        timm=version("timm"), device=f"{device}: {machine(device)}", threads=torch.get_num_threads(),
+        workers=f"{pick_workers(device)} processes read images", bfloat16=bf16_words(device),
+        compile="a C++ compiler is there" if shutil.which("c++") else "no C++ compiler: --compile-mode none only",
+        notebooks=f"missing for the pipeline: {', '.join(missing)}" if missing else "all packages of the pipeline",
+        imagenet=os.environ.get("IMAGENET") or "IMAGENET is not set: needed for the scale `paper` only")
+    print("\n".join(f"{name:10} {words}" for name, words in rows.items()))
+
 # %% ../nbs/80_cli.ipynb #7718943f
 COMMANDS = dict( # name -> (adds its options, runs it, one line of help)
     pretrain=(add_pretrain, run_pretrain, "train without labels: DINO or BAM"),
@@ -490,6 +538,7 @@ COMMANDS = dict( # name -> (adds its options, runs it, one line of help)
     attend=(add_attend, run_attend, "a picture of where a checkpoint looks"),
     verify=(add_verify, run_verify, "a checkpoint and its model card: card, ours, difference"),
     bench=(add_bench, run_bench, "how fast this package is, as ratios to others"),
+    doctor=(add_doctor, run_doctor, "what this machine has, and what is missing for what"),
 )
 
 def build_parser(

@@ -39,7 +39,8 @@ def make_config(cls, name, value):
     "Make settings; says whether a value was taken that can be none"
     config = cls(**{name: value})
     default = next(f.default for f in dataclasses.fields(cls) if f.name == name)
-    if default is dataclasses.MISSING or has_type_of(getattr(config, name), default):
+    taken = getattr(config, name)
+    if default is dataclasses.MISSING or has_type_of(taken, default) and (taken is not None or default is None):
         return None
     return f"{value!r} was taken"
 
@@ -89,7 +90,7 @@ def try_values(tally, rng, n, name, call):
 
 
 def hunt(tally, rng, share, folder):
-    each = round(30*share) or 1
+    each = max(3, round(30*share))
     for cls in CONFIGS:
         for f in dataclasses.fields(cls):
             if f.name != "crops":

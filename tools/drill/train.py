@@ -15,7 +15,7 @@ METHODS = "dino", "bam", "supervised"
 COMMON = ("--backbone vit_toy --img-size 16 --epochs 2 --warmup-epochs 0 --batch-size 8 --global-size 16 --n-local 0 "
           "--hidden-dim 16 --lr 0.01").split()
 COMMON += ["--out-dim", "32"]
-OPTIONS = dict(dino=[*COMMON, "--bottleneck-dim", "8"], bam=[*COMMON, "--top-k", "4"])
+OPTIONS = dict(dino=[*COMMON, "--bottleneck-dim", "8", "--drop-path-rate", "0.2"], bam=[*COMMON, "--top-k", "4"])
 
 
 def save_each_step():
