@@ -399,7 +399,7 @@ def command_of(
 )->dict: # those that decide what is computed
     "List the options of a training"
     execution = [f.name for f in dataclasses.fields(config_class(args.method)) if f.metadata.get("how")]
-    left_out = "out", "device", "num_workers", "usual_drop_path_rate", *execution
+    left_out = "out", "device", "num_workers", "skip_unreadable", "usual_drop_path_rate", *execution
     options = {k: v.resolve() if isinstance(v, Path) else v for k, v in sorted(vars(args).items())}
     return {k: str(v) for k, v in options.items() if k not in left_out}
 
@@ -497,11 +497,13 @@ def bf16_words(
     from simpool.precision import wrong_gradient
     if not bf16_pays(device):
         return "not faster here; precision auto means float32"
+    if device.type != "cpu":
+        return "fast; precision auto means bfloat16"
     conv, x = torch.nn.Conv2d(256, 512, 3, stride=2, padding=1), torch.randn(16, 256, 1, 1)
     def loss_of(precision):
         with autocast(torch.device("cpu"), precision):
             return conv(x).float().square().mean()
-    if device.type == "cpu" and wrong_gradient(loss_of, dict(conv=conv)):
+    if wrong_gradient(loss_of, dict(conv=conv)):
         return (f"{matrix_units(device)}; gradients of some small convolutions are wrong (a fault of torch): "
                 "precision auto checks each run, and takes float32 where it must")
     return f"{matrix_units(device)}; no fault found, and precision auto checks each run"
@@ -561,8 +563,9 @@ def check_outputs(
 ):
     "Find out before the work whether its result can be written"
     if getattr(args, "json", None):
-        from simpool.core import check_writable
-        check_writable(args.json)
+        from simpool.core import UserError, check_writable
+        if check_writable(args.json).exists() and args.json.suffix.lower() != ".json":
+            raise UserError(f"--json {args.json} is there already, and no .json", "name another file")
 
 # %% ../nbs/80_cli.ipynb #26774758
 def interrupted(

@@ -76,11 +76,15 @@ def pick_device(
     if name.startswith("cuda") and not torch.cuda.is_available():
         what = f"device {name!r} was requested, but torch sees no CUDA device"
         raise UserError(what, "use device=cpu, or check the driver")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device 'mps' was requested, but this is no Mac with a GPU", "use device=cpu")
-    if name not in ("cpu", "cuda", "mps", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))):
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {name!r} was requested, but this is no Mac with a GPU", "use device=cpu")
+    if device.type == "meta" or device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name!r} does not exist", "choose auto, cpu, cuda, cuda:1 or mps")
-    return torch.device(name)
+    return device
 
 # %% ../nbs/00_core.ipynb #dd5a557a
 def pick_workers(
@@ -174,8 +178,9 @@ def check_writable(
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix="."):
             return path
     except (OSError, ValueError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise UserError(f"{str(path)!r} cannot be written ({why})", "name a file in a folder of yours") from e
+        why, full = getattr(e, "strerror", None) or e, isinstance(e, OSError) and no_space(e)
+        remedy = "free some space, and run this again" if full else "name a file in a folder of yours"
+        raise UserError(f"{str(path)!r} cannot be written ({why})", remedy) from e
 
 # %% ../nbs/00_core.ipynb #3b372774
 def remove_leftovers(

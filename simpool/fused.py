@@ -14,7 +14,7 @@ __all__ = ['CHUNK', 'pool_op', 'pool_backward_op', 'MIN_FUSED_NUMEL', 'MIN_FUSED
            'chunks', 'power_and_derivative', 'argmin_per_image', 'shift_positive', 'normalize_tokens', 'batch_argmin',
            'pool_chunk', 'pool_chunks', 'pool_in_torch', 'pool_shapes', 'softmax_backward', 'PoolGradient',
            'backward_in_torch', 'backward_shapes', 'pool_by_equations', 'backward_by_autograd', 'save_for_backward',
-           'pool_backward', 'fused', 'can_fuse']
+           'pool_backward', 'fused', 'is_captured', 'can_fuse']
 
 # %% ../nbs/14_fused.ipynb #29dea674
 import math
@@ -542,6 +542,15 @@ def fused(
 MIN_FUSED_NUMEL = 2**20 # number of elements below which the reference form is as fast on a CPU (ours, measured)
 MIN_FUSED_NUMEL_GPU = 2**26 # the same on a GPU, where launching many small kernels takes its time (measured on an H200)
 
+def is_captured(
+    x:Tensor, # features (B, N, D)
+)->bool: # whether a CUDA graph of a training is being recorded by hand, which the backward pass cannot be part of
+    "Tell whether the layer must not ask for numbers on its way back; a compiler knows this from the operation's tag"
+    if not x.is_cuda or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    return torch.cuda.is_current_stream_capturing()
+
+# %% ../nbs/14_fused.ipynb #68906a7c
 def can_fuse(
     pool:SimPool, # layer
     x:Tensor, # features (B, N, D)
@@ -551,7 +560,7 @@ def can_fuse(
         return False
     if torch.jit.is_tracing() or torch.compiler.is_exporting() or is_transformed():
         return False
-    if x.is_cuda and torch.cuda.is_current_stream_capturing(): # its backward pass cannot be in a CUDA graph
+    if is_captured(x):
         return False
     parts = ((pool.norm_patches, nn.LayerNorm), (pool.wq, nn.Linear), (pool.wk, nn.Linear))
     return all(is_plain(m, kind) for m, kind in parts)

@@ -12,7 +12,7 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 # %% auto #0
 __all__ = ['LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'end_training', 'RunState', 'remedy', 'finite_means',
            'named_tensors', 'check_weights', 'checkpoint_path', 'differences', 'saved_config', 'others_in',
-           'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Checkpointer', 'Rest', 'load_rest',
+           'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Checkpointer', 'Rest', 'load_rest', 'keep',
            'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch', 'start_run', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from timm.layers import use_fused_attn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -109,18 +108,19 @@ def set_memory_format(
     device:torch.device, # device that it will run on
 )->nn.Module: # the model, on that device
     "Move a model to its device, in the layout that is faster there for the same numbers"
-    for m in model.modules():
-        if device.type == "cpu" and hasattr(m, "fused_attn"):
-            m.fused_attn = False
+    attention = [m for m in model.modules() if hasattr(m, "fused_attn")] if device.type == "cpu" else []
+    model._usual_attention = [m.fused_attn for m in attention] # for `end_training`
+    for m in attention:
+        m.fused_attn = False
     return model.to(device, memory_format=torch.channels_last)
 
 def end_training(
     model:nn.Module, # trained model; changed in place
 )->nn.Module: # the model, in evaluation mode
-    "Leave the training mode, and take PyTorch's attention again: large images need its small memory"
-    for m in model.modules():
-        if hasattr(m, "fused_attn"):
-            m.fused_attn = use_fused_attn() > 0
+    "Leave the training mode, and undo what `set_memory_format` did to attention: large images need little memory"
+    attention = [m for m in model.modules() if hasattr(m, "fused_attn")]
+    for m, usual in zip(attention, model.__dict__.pop("_usual_attention", [])):
+        m.fused_attn = usual
     return model.eval()
 
 # %% ../nbs/43_loop.ipynb #47f26321
@@ -291,12 +291,15 @@ def resume(
     state = load_state(path)
     try:
         for k, part in task.parts.items():
+            if k == "precision" and k not in state["parts"]: # written before it was checked; then it is decided now
+                continue
             if isinstance(part, nn.Module) or not weights_only:
                 part.load_state_dict(state["parts"][k])
         if weights_only:
             return RunState()
         set_rng_state(state["rng"])
-        return RunState(**{f.name: state[f.name] for f in fields(RunState)})
+        names = [f.name for f in fields(RunState) if f.name != "unreadable"] # those may have been repaired
+        return RunState(**{name: state[name] for name in names})
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
         why = " ".join(line.strip() for line in str(e).splitlines()[:2])
         raise UserError(f"{path} is no checkpoint of this run ({type(e).__name__}: {why})",
@@ -405,21 +408,32 @@ def load_rest(
     loader = DataLoader(Rest(batches, run.batch), None, num_workers=num_workers, pin_memory=pin, generator=generator)
     return LoaderMonitor(loader, device)
 
+# %% ../nbs/43_loop.ipynb #6f13d04d
+def keep(
+    run:RunState, # where the run stands
+    saver, # `Checkpointer`
+)->str: # end of a message: where the state is
+    "Write a checkpoint before a run ends in an error that is not its own"
+    if run.epoch or run.batch:
+        saver.save(run)
+    return f"; the run stands in {saver.path}" if saver.path and saver.path.exists() else ""
+
 # %% ../nbs/43_loop.ipynb #3db0f699
 def note_unreadable(
     run:RunState, # where the run stands; notes the images
     unreadable:dict, # index of an image -> what was wrong with it
     limit:int, # how many may be skipped
-    desc:str, # name of the run, for messages
+    saver, # `Checkpointer`
 ):
-    "Name images that could not be read, once each, and stop the run if they are too many"
+    "Name images that could not be read, once each; if they are too many, write a checkpoint and stop the run"
     new = {i: words for i, words in unreadable.items() if i not in run.unreadable}
     run.unreadable = run.unreadable | new
     for words in new.values():
-        tqdm.write(f"simpool: {desc}: {words}; the next image stands in for it", file=sys.stderr)
+        tqdm.write(f"simpool: {saver.desc}: {words}; the next image stands in for it", file=sys.stderr)
     if len(run.unreadable) > limit:
-        raise UserError(f"{len(run.unreadable)} images cannot be read, skip_unreadable allows {limit}",
-                        "repair or remove them, or allow more")
+        kept = keep(run, saver)
+        raise UserError(f"{saver.desc}: {len(run.unreadable)} images cannot be read, skip_unreadable allows {limit}",
+                        f"repair or remove them, or allow more{kept}")
 
 # %% ../nbs/43_loop.ipynb #9ca3bedf
 def keep_on_error(
@@ -431,11 +445,9 @@ def keep_on_error(
     try:
         yield from batches
     except (OSError, ValueError) as e:
-        if run.epoch or run.batch:
-            saver.save(run)
+        kept = keep(run, saver)
         if isinstance(e, UserError):
-            kept = f"; the run stands in {saver.path}" if saver.path and saver.path.exists() else ""
-            raise UserError(f"{saver.desc}: {e}, or skip it with skip_unreadable{kept}") from e
+            raise UserError(f"{saver.desc}: {e} (skip_unreadable lets images be skipped){kept}") from e
         raise
 
 # %% ../nbs/43_loop.ipynb #a2bc4b38
@@ -465,7 +477,7 @@ def train_epoch(
     started = time.monotonic() - run.seconds
     monitor = load_rest(batches, run, torch.device(getattr(task, "device", "cpu")), num_workers)
     for batch, unreadable in keep_on_error(monitor, run, saver):
-        note_unreadable(run, unreadable, batches.skip_unreadable, saver.desc)
+        note_unreadable(run, unreadable, batches.skip_unreadable, saver)
         run.add(task.step(batch, run.epoch*len(batches)+run.batch, run.epoch))
         run.seconds = time.monotonic() - started
         bar.update()

@@ -11,12 +11,14 @@ Transformers can process images of several sizes in one pass; that is `model.pac
 # %% auto #0
 __all__ = ['MODEL_CARD', 'EXECUTION', 'PooledModel', 'init_linear', 'init_as_official', 'is_transformer', 'reads_cls',
            'make_pool', 'split_backbone', 'checked', 'create_model', 'baseline_pool', 'from_config', 'check_numbers',
-           'load_weights', 'check_config', 'structure_digest', 'can_pack', 'packed_attention', 'packed_drop',
-           'packed_block', 'packed_features']
+           'load_weights', 'compare_config', 'check_config', 'structure_digest', 'can_pack', 'packed_attention',
+           'packed_drop', 'packed_block', 'packed_features']
 
 # %% ../nbs/31_model.ipynb #0081542c
 import hashlib
+import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -521,6 +523,19 @@ def from_pretrained(
     name = folder if folder.exists() else pretrained_model_name_or_path
     return super(PooledModel, cls).from_pretrained(name, **options)
 
+# %% ../nbs/31_model.ipynb #321fdcfd
+def compare_config(
+    config:dict, # configuration of the folder
+    metadata:dict, # text in its file of weights
+    source:str|Path, # the folder, for the message
+):
+    "Say what in config.json differs from what the weights were saved with: somebody changed it, or it is damaged"
+    saved = json.loads(metadata.get("create_model", "{}"))
+    for name, value in saved.items():
+        if config.get(name) != value:
+            print(f"simpool: {source}: config.json says {name} {config.get(name)!r}, its weights were saved with "
+                  f"{value!r}", file=sys.stderr)
+
 # %% ../nbs/31_model.ipynb #30aadfc0
 @patch(cls_method=True)
 def _from_pretrained(
@@ -537,13 +552,24 @@ def _from_pretrained(
     def path(name):
         return Path(model_id)/name if Path(model_id).is_dir() else hf_hub_download(model_id, name, **hub)
     weights = path("model.safetensors")
-    model = from_config(read_json(path("config.json")), model_id)
-    tensors, _ = load_tensors(weights, map_location)
+    config = read_json(path("config.json"))
+    model = from_config(config, model_id)
+    tensors, metadata = load_tensors(weights, map_location)
+    compare_config(config, metadata, model_id)
     if strict:
         load_weights(model, tensors, weights)
     else:
         model.load_state_dict(tensors, strict=False)
     return model.eval()
+
+# %% ../nbs/31_model.ipynb #5aca6cd2
+def check_config(
+    config:dict|None, # arguments of `create_model`
+):
+    "Raise an error if a file with this configuration could not be read again"
+    if config is None or not isinstance(config.get("pool"), str):
+        raise UserError("this network's pooling is an object without a name, so no file can say how to build it",
+                        "give it a name with register_pool and use that, or save model.state_dict()")
 
 # %% ../nbs/31_model.ipynb #8852cf4a
 @patch
@@ -552,7 +578,8 @@ def _save_pretrained(
     save_directory:Path, # folder to write to
 ):
     "Write the weights, with their checksum"
-    save_tensors(self.state_dict(), save_directory/"model.safetensors", format="pt")
+    config = json.dumps(self.config) # so that a change of config.json is noticed
+    save_tensors(self.state_dict(), save_directory/"model.safetensors", format="pt", create_model=config)
 
 @patch
 def save_pretrained(
@@ -563,14 +590,6 @@ def save_pretrained(
     "Write weights, configuration and model card to a folder; see `from_pretrained`"
     check_config(self.config)
     return PyTorchModelHubMixin.save_pretrained(self, Path(save_directory).expanduser(), **options)
-
-def check_config(
-    config:dict|None, # arguments of `create_model`
-):
-    "Raise an error if a file with this configuration could not be read again"
-    if config is None or not isinstance(config.get("pool"), str):
-        raise UserError("this network's pooling is an object without a name, so no file can say how to build it",
-                        "give it a name with register_pool and use that, or save model.state_dict()")
 
 # %% ../nbs/31_model.ipynb #9e76f71c
 EXECUTION = ("training", "fused_attn", "grad_checkpointing") # settings that change no result

@@ -21,7 +21,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from .core import bf16_pays
+from .core import bf16_pays, matrix_units
 
 # %% ../nbs/44_precision.ipynb #01ce528c
 fills = [0] # settings of the blocks around, the innermost last; 0 leaves memory as it is
@@ -50,11 +50,13 @@ def put_back(
 ):
     "Leave networks, their gradients and the random numbers as they were"
     states = {name: copy.deepcopy(m.state_dict()) for name, m in modules.items()}
-    with torch.random.fork_rng():
-        yield
-    for name, m in modules.items():
-        m.load_state_dict(states[name])
-        m.zero_grad(set_to_none=True)
+    try:
+        with torch.random.fork_rng(devices=[]): # the check is for CPUs
+            yield
+    finally:
+        for name, m in modules.items():
+            m.load_state_dict(states[name])
+            m.zero_grad(set_to_none=True)
 
 # %% ../nbs/44_precision.ipynb #51049d43
 def step_gradients(
@@ -83,6 +85,8 @@ def wrong_gradient(
     "Name a weight whose gradient in bfloat16 depends on leftovers in memory, or is far from that in float32"
     with torch.compiler.set_stance("force_eager"): # compiling for three steps would take longer than they save
         exact = step_gradients(loss_of, modules, "fp32", 127)
+        if not all(g.isfinite().all() for g in exact.values()):
+            return "" # the run has diverged, whatever the format
         one, other = (step_gradients(loss_of, modules, "bf16", byte) for byte in (127, 63))
     unequal = [name for name in one if not torch.equal(one[name], other[name])]
     if unequal:
@@ -101,17 +105,19 @@ class Precision:
     ):
         undecided = setting == "auto" and device.type == "cpu" and bf16_pays(device)
         self.format = None if undecided else setting
+        self.made_for = f"{setting}, {device.type}, {matrix_units(device)}, torch {torch.__version__}"
 
     def state_dict(self)->dict: # what a checkpoint keeps
-        "Return the decision"
-        return dict(format=self.format)
+        "Return the decision, and what it holds for"
+        return dict(format=self.format, made_for=self.made_for)
 
     def load_state_dict(
         self,
         state:dict, # result of `state_dict`
     ):
-        "Take the decision of an earlier part of the run"
-        self.format = state["format"]
+        "Take the decision of an earlier part of the run, unless it was made for another setting or another machine"
+        if state["made_for"] == self.made_for:
+            self.format = state["format"]
 
 # %% ../nbs/44_precision.ipynb #ea44b981
 @patch

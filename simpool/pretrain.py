@@ -347,6 +347,6 @@ def pretrain(
     batches = DeterministicBatches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
     num_workers = pick_workers(device) if num_workers is None else num_workers
     log = fit(task, batches, config.epochs, run_dir, facts, num_workers, desc, **options)
-    network = end_training((task.teacher or task.student)["backbone"])
+    network = end_training(task.teacher or task.student)["backbone"]
     network._compiled_call_impl = None # else it would be compiled again for each image size of the evaluation
     return network, log

@@ -213,7 +213,10 @@ def open_split(
         return open_images(path)
     pointer, source = path.with_suffix(".json"), split_folder(folder, split)
     if pointer.exists():
-        source = Path(os.path.expandvars(str(read_json(pointer).get("folder")))).expanduser()
+        words = read_json(pointer).get("folder")
+        if not isinstance(words, str):
+            raise UserError(f"{pointer} names no folder", "`dvc repro data` makes it again")
+        source = Path(os.path.expandvars(words)).expanduser()
     if source is None:
         what = f"no split {split!r} in {folder}"
         raise UserError(what, "`dvc repro data` makes it, or give a folder with train/ and val/")

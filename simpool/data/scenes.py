@@ -287,7 +287,7 @@ def load_scenes(
             scenes = {k: z[k] for k in z.files}
     except Exception as e: # reading a damaged file can fail in any way
         raise UserError(f"{path} is damaged ({type(e).__name__})", remedy) from e
-    lengths = {len(a) for a in scenes.values()}
-    if not {"image", "label"} <= scenes.keys() or len(lengths) > 1 or any(type(a) is bytes for a in scenes.values()):
-        raise UserError(f"{path} holds no images with labels", remedy)
+    image, label = (scenes.get(name) for name in ("image", "label"))
+    if not all(isinstance(a, np.ndarray) and a.ndim for a in (image, label)) or len(image) != len(label):
+        raise UserError(f"{path} holds no `image` with one `label` each", remedy)
     return scenes

@@ -52,10 +52,11 @@ class ExactSearch:
         k:int, # number of neighbors, at most n
         chunk:int=CHUNK, # training vectors compared at once
         dtype:torch.dtype=None, # number format of the comparison; None: that of the vectors
+        more:int=1, # factor of the number of similarities in memory
     ):
         self.k = k
         self.chunks = train_x.split(max(k, chunk))
-        at_a_time = AT_A_TIME*(1 if train_x.device.type == "cpu" else 16)
+        at_a_time = AT_A_TIME*(more if train_x.device.type == "cpu" else 16)
         self.size = max(1, at_a_time//len(self.chunks[0])) # queries per block
         self.buffer = train_x.new_empty(self.size*len(self.chunks[0]), dtype=dtype) # similarities of one block
 
@@ -100,9 +101,10 @@ def list_length(
     "Return the length of the shortlist"
     return k + k//2 + 48
 
-# %% ../../nbs/51_evaluation.knn.ipynb #3ad0091d
+# %% ../../nbs/51_evaluation.knn.ipynb #e6af7d4e
 KEPT = 2**28 # numbers up to which all vectors are kept in bfloat16 too; larger sets are rounded block by block (ours)
 
+# %% ../../nbs/51_evaluation.knn.ipynb #3ad0091d
 class ShortlistSearch(ExactSearch):
     "Find the k nearest training vectors through a shortlist in bfloat16; not certain for every query"
     def __init__(
@@ -111,8 +113,9 @@ class ShortlistSearch(ExactSearch):
         k:int, # number of neighbors
         chunk:int=CHUNK, # training vectors compared at once
     ):
-        kept = train_x.bfloat16() if train_x.numel() <= KEPT else train_x
-        super().__init__(kept, list_length(k), chunk, torch.bfloat16)
+        small = train_x.numel() <= KEPT # a larger set is rounded again for every set of queries, so these are larger
+        kept, more = (train_x.bfloat16(), 1) if small else (train_x, 4)
+        super().__init__(kept, list_length(k), chunk, torch.bfloat16, more)
         self.full, self.wanted = train_x, k
         self.longest, self.residual = rounding_norms(train_x, self.chunks)
 
