@@ -20,6 +20,7 @@ from pathlib import Path
 
 from hunt import KINDS, Tally
 
+LONGEST_S = 1800 # that a hunt may take
 ROOT = Path(__file__).resolve().parents[2]
 HUNTS = ("chaos", "runs", "commands", "images", "poolings", "knn", "files", "parameters") # the longest first
 
@@ -40,7 +41,11 @@ def start(name, share, seed):
     "Run a hunt in a process of its own; says how it went"
     env = dict(os.environ, OMP_NUM_THREADS="1", TQDM_DISABLE="1", MPLBACKEND="agg", HF_HUB_OFFLINE="1")
     command = [sys.executable, Path(__file__).resolve().parent, "--hunt", name, "--share", share, "--seed", seed]
-    run = subprocess.run(list(map(str, command)), env=env, cwd=ROOT, capture_output=True, text=True, errors="replace")
+    try: # a hang inside of a library may be out of reach of a case's own limit of time
+        run = subprocess.run(list(map(str, command)), env=env, cwd=ROOT, capture_output=True, text=True,
+                             errors="replace", timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        run = subprocess.CompletedProcess(command, 1, "", f"longer than {LONGEST_S} s")
     lines = run.stdout.splitlines()
     if run.returncode or not lines:
         words = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]

@@ -26,9 +26,11 @@ def fork(call, log):
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally: # whatever happens, this child must not go on in its parent's place
+            os._exit(code if isinstance(code, int) else 0)
 
 
 def wait(pid, seconds):

@@ -28,7 +28,7 @@ class Tally:
         self.found.append((kind, case, str(words)[:300]))
 
     def case(self, name, call, seconds=30):
-        "Try one case: `call` returns what is wrong with its result, or nothing; a UserError in one line is a refusal"
+        "Try one case: `call` returns what is wrong with its result, or nothing; a UserError of two lines is a refusal"
         self.cases += 1
         signal.signal(signal.SIGALRM, stop_waiting)
         signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -18,12 +18,12 @@ def hunt(tally, rng, share, folder):
                    "--modes", ",".join(MODES), "--max-points", points, "--timeout", 120, "--grace", 1,
                    "--work", folder/method, "--junit", report, "--", sys.executable, here/"train.py", method, "{out}"]
         run = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, errors="replace")
-        if not report.exists():
-            tally.note("lost result", method, f"no report, exit code {run.returncode}: {run.stdout[-300:]}")
-            continue
-        for case in ElementTree.parse(report).iter("testcase"):
+        cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
+        if run.returncode or len(cases) < len(MODES):
+            tally.note("lost result", method, f"exit code {run.returncode}, {len(cases)} cases: {run.stdout[-300:]}")
+        for case in cases:
             tally.cases += 1
-            for failure in case.findall("failure"):
+            for failure in [*case.findall("failure"), *case.findall("error")]:
                 words = f"{failure.get('message')} {failure.text}"
                 kind = "silent wrong result" if WRONG in words else "lost result"
                 tally.note(kind, f"{method}: {case.get('name')}", words)

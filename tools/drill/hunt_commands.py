@@ -54,7 +54,8 @@ def draw(rng, kind, paths):
     "Draw a value of a kind: number, word, path, or file to write"
     kind = kind[rng.integers(len(kind))]
     if kind == "o":
-        return str(rng.choice([*paths, "/proc/none/x", "", "out/a.json", "out/b.png", "out/c.xyz", "out/d"]))
+        kept = [p for p in paths if not p.endswith(".png")] # a picture may replace a picture that is no input
+        return str(rng.choice([*kept, "/proc/none/x", "", "out/a.json", "out/b.png", "out/c.xyz", "out/d"]))
     return str(rng.choice(dict(n=NUMBERS, w=WORDS, p=[*paths, ""])[kind]))
 
 
@@ -73,15 +74,20 @@ def command_line(rng, folder, paths):
 
 
 def try_command(tally, line, folder):
-    "Run a command in a child, and note how it ended"
+    "Run a command in a child, and note how it ended, and whether it damaged what it was given"
     tally.cases += 1
     shutil.rmtree(folder/"out", ignore_errors=True)
     log, name = folder/"log.txt", " ".join(a.replace(f"{folder}/", "") or "''" for a in line)
+    given = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p != log}
     def run():
         os.chdir(folder)
         return main(line)
     code = wait(fork(run, log), SECONDS)
     words = log.read_text(errors="replace")
+    for path, data in given.items():
+        if not path.exists() or path.read_bytes() != data:
+            tally.note("lost result", name, f"{path.name} is not what it was")
+            path.write_bytes(data)
     if code is None:
         tally.note("hang", name, f"longer than {SECONDS} s")
     elif "Traceback" in words or code not in (0, 2):
