@@ -22,7 +22,7 @@ repro: env ## regenerate every table and figure, of the scale in params.yaml or 
 test: env ## all tests, notebooks included
 	"$(BIN)"/python -m pytest -q
 
-drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: 20 minutes on two cores
+drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: 8 minutes on two cores
 	"$(BIN)"/python tools/drill
 
 lab: env ## JupyterLab on the notebooks

@@ -1,6 +1,6 @@
 """Hunt for silent faults, tracebacks, hangs and lost results, with random cases from a seed.
 
-    make drill                                    # all of it: 20 minutes on two cores
+    make drill                                    # all of it: 8 minutes on two cores
     python tools/drill --share .1                 # a tenth of the cases
     python tools/drill --only images knn --seed 7
 
