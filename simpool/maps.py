@@ -198,6 +198,7 @@ def label_axes(
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
 
+# %% ../nbs/65_maps.ipynb #bcaf0fae
 def add_colorbar(
     fig, # matplotlib figure
     axes:np.ndarray, # axes of its grid
@@ -207,19 +208,28 @@ def add_colorbar(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     colors = ScalarMappable(Normalize(0, limit), "viridis")
-    shrink = min(1, 1.5/len(axes)) # one and a half rows high
-    bar = fig.colorbar(colors, ax=axes, aspect=25, shrink=shrink, pad=.01, extend="max", ticks=[0, 1, limit])
+    if fig.get_layout_engine(): # one and a half rows high
+        where = dict(ax=axes, aspect=25, shrink=min(1, 1.5/len(axes)), pad=.01)
+    else:
+        last, width = axes[0, -1].get_position(), fig.get_figwidth()
+        where = dict(cax=fig.add_axes((last.x1 + .06/width, last.y1 - 1.5*last.height, .05/width, 1.5*last.height)))
+    bar = fig.colorbar(colors, extend="max", ticks=[0, 1, limit], **where)
     bar.ax.set_yticklabels(["0", "uniform", f"{limit:.2g} x"], fontsize=7)
 
 # %% ../nbs/65_maps.ipynb #aaa00c8a
 MANY = 40 # rows of a grid from which on its margins are fixed: matplotlib's layout would take minutes
 
 def tight_grid(
-    width:float, # width of the figure in inches
-    height:float, # height of the figure in inches
-)->dict: # margins of a grid, as shares of the figure
-    "Leave room for headings above and titles at the left, and little between the panels"
-    return dict(left=.3/width, right=1 - .05/width, bottom=.05/height, top=1 - .4/height, wspace=.05, hspace=.05)
+    rows:int, # rows of the grid
+    columns:int, # columns of the grid
+    cell:float, # side of a panel in inches
+    bar:bool, # whether a color bar stands at the right
+)->dict: # arguments of `plt.subplots`
+    "Fix the margins: room for headings above and titles at the left, and little between the panels"
+    room, gap = .7*bar, .05
+    width, height = cell*(columns + gap*(columns-1)) + room + .35, cell*(rows + gap*(rows-1)) + .45
+    margins = dict(left=.3/width, right=1 - (room+.05)/width, bottom=.05/height, top=1 - .4/height)
+    return dict(figsize=(width, height), layout="none", gridspec_kw=dict(margins, wspace=gap, hspace=gap))
 
 # %% ../nbs/65_maps.ipynb #02591552
 def map_grid(
@@ -235,15 +245,15 @@ def map_grid(
     import matplotlib.pyplot as plt
     maps = {heading: [uniform_multiples(m) for m in ms] for heading, ms in maps.items()}
     limit = color_limit([m for ms in maps.values() for m in ms], scale)
-    n, size = len(pictures), (cell*(1+len(maps)) + .5*(scale == "uniform"), cell*len(pictures) + .3)
-    layout = dict(layout="constrained") if n <= MANY else dict(gridspec_kw=tight_grid(*size))
-    fig, axes = plt.subplots(n, 1+len(maps), figsize=size, squeeze=False, **layout)
+    n, k, bar = len(pictures), 1+len(maps), limit is not None
+    usual = dict(figsize=(cell*k + .5*bar, cell*n + .3), layout="constrained")
+    fig, axes = plt.subplots(n, k, squeeze=False, **(usual if n <= MANY else tight_grid(n, k, cell, bar)))
     for i, row in enumerate(axes):
         row[0].imshow(pictures[i], cmap="gray")
         for ax, m in zip(row[1:], maps.values()):
             draw_map(ax, m[i], pictures[i], limit, overlay, None if masks is None else masks[i])
     label_axes(axes, list(maps), titles)
-    if limit:
+    if bar:
         add_colorbar(fig, axes, limit)
     plt.close(fig)
     return fig

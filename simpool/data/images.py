@@ -12,7 +12,8 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids', 'to_rgb',
            'read_image', 'FolderImages', 'open_images', 'save_pointer', 'split_folder', 'open_split', 'Subset',
-           'first_of_each_class', 'decode_to', 'images_digest']
+           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'decode_to',
+           'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
@@ -250,6 +251,58 @@ def first_of_each_class(
         return images
     label = np.asarray(images.label)
     return Subset(images, np.sort(np.concatenate([np.flatnonzero(label == c)[:n] for c in np.unique(label)])))
+
+# %% ../../nbs/21_data.images.ipynb #84ccc43a
+class Photographs(Subset):
+    "Serve several images of each thing as one item"
+    def __init__(
+        self,
+        images:Dataset, # items (PIL image, class id), with `.label` and `.classes`
+        index:np.ndarray, # indices of the images of each thing (n, photographs)
+    ):
+        index = np.asarray(index)
+        if index.ndim != 2:
+            raise UserError(f"index has {index.ndim} axes", "give one row of image numbers per thing")
+        super().__init__(images, index)
+        self.label = self.label[:, 0]
+
+    def __getitem__(self, i)->tuple[list[Image.Image], int]:
+        return [self.images[at][0] for at in self.index[i]], int(self.label[i])
+
+# %% ../../nbs/21_data.images.ipynb #88b0572b
+def photographs_of_folders(
+    images:Dataset, # items (PIL image, folder id), with `.label` and `.classes`
+    n:int, # photographs per item
+)->Dataset: # items (list of n PIL images, folder id); 1: the images as they are
+    "Pair every image with the next ones of its folder; of a folder with fewer images some serve twice"
+    if n == 1:
+        return images
+    label, index = np.asarray(images.label), np.empty((len(images), n), np.int64)
+    for thing in np.unique(label):
+        members = np.flatnonzero(label == thing)
+        index[members] = np.stack([np.roll(members, -k) for k in range(n)], 1)
+    return Photographs(images, index)
+
+# %% ../../nbs/21_data.images.ipynb #89c72d4a
+def open_photographs(
+    folder:str|Path, # folder written by the data stage, or folder of a data set
+    split:str, # "train", "test" or "novel"
+    n:int=1, # photographs per item; of folders, the next images of the same sub-folder
+    upright:bool=False, # turn images of a folder as their EXIF orientation says
+)->Dataset: # items (list of n PIL images, class id); (PIL image, class id) if n is 1
+    "Open a split with several photographs of each thing"
+    images = open_split(folder, split, upright)
+    if n == 1 or not isinstance(images, SceneImages):
+        return photographs_of_folders(images, n)
+    paths = [Path(folder).expanduser()/f"{split}-{k}.npz" for k in range(1, n)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise UserError(f"no further photographs at {missing[0]}", "give the data stage as many `photographs`")
+    sets = [images, *map(open_images, paths)]
+    if any(not np.array_equal(s.label, images.label) for s in sets):
+        raise UserError(f"the photographs in {folder} are of different things", "run the data stage again")
+    every = SceneImages(np.concatenate([s.image for s in sets]), np.tile(images.label, n), images.classes)
+    return Photographs(every, np.arange(len(every)).reshape(n, -1).T)
 
 # %% ../../nbs/21_data.images.ipynb #ae424365
 def decode_to(
