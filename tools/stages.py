@@ -76,8 +76,8 @@ def expand(name, entry, scale):
 
 
 def read_stages(scale):
-    "All stages that run a notebook, those of bench/dvc.yaml too: name -> Stage"
-    files = [f for f in (ROOT/"dvc.yaml", ROOT/"bench"/"dvc.yaml") if f.exists()]
+    "All stages that run a notebook, those of the smaller pipelines too: name -> Stage"
+    files = [f for f in (ROOT/"dvc.yaml", ROOT/"bench"/"dvc.yaml", ROOT/"studies"/"dvc.yaml") if f.exists()]
     entries = {k: v for f in files for k, v in yaml.safe_load(f.read_text())["stages"].items()}
     stages = {}
     for group, entry in entries.items():
