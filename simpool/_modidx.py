@@ -360,6 +360,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'simpool/evaluation/localization.py'),
                                                  'simpool.evaluation.localization.center_box': ( 'evaluation.localization.html#center_box',
                                                                                                  'simpool/evaluation/localization.py'),
+                                                 'simpool.evaluation.localization.contour_boxes': ( 'evaluation.localization.html#contour_boxes',
+                                                                                                    'simpool/evaluation/localization.py'),
                                                  'simpool.evaluation.localization.jaccard': ( 'evaluation.localization.html#jaccard',
                                                                                               'simpool/evaluation/localization.py'),
                                                  'simpool.evaluation.localization.map_boxes': ( 'evaluation.localization.html#map_boxes',

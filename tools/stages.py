@@ -29,9 +29,9 @@ def did_you_mean(name, known):
     return f"; did you mean {near[0]!r}?" if near else f": choose one of {', '.join(sorted(known))}"
 
 
-def read_params():
-    "params.yaml as it stands"
-    return yaml.safe_load((ROOT/"params.yaml").read_text())
+def read_params(file="params.yaml"):
+    "A file of parameters as it stands"
+    return yaml.safe_load((ROOT/file).read_text())
 
 
 def section(params, dotted):
@@ -51,7 +51,7 @@ class Stage:
     "A stage of dvc.yaml, `foreach` taken apart"
     name: str # as in dvc.yaml; of a `foreach`, the item
     notebook: Path # what it runs
-    sections: list # of params.yaml
+    sections: list # of params.yaml, or FILE:SECTION
 
 
 def fill(text, values):
@@ -75,6 +75,12 @@ def expand(name, entry, scale):
     return [(item, entry["do"], dict(scale=scale, item=item)) for item in items]
 
 
+def listed(params):
+    "Names of sections; of another file than params.yaml as FILE:SECTION"
+    return [name for p in params for name in ([f"{file}:{n}" for file, names in p.items() for n in names]
+                                              if isinstance(p, dict) else [p])]
+
+
 def read_stages(scale):
     "All stages that run a notebook, those of the smaller pipelines too: name -> Stage"
     files = [f for f in (ROOT/"dvc.yaml", ROOT/"bench"/"dvc.yaml", ROOT/"studies"/"dvc.yaml") if f.exists()]
@@ -84,7 +90,7 @@ def read_stages(scale):
         for name, definition, values in expand(group, entry, scale):
             code = [fill(d, values) for d in definition.get("deps", []) if d.startswith(".code/")]
             if code: # all but the stage `code` itself
-                sections = [fill(p, values) for p in definition.get("params", [])]
+                sections = [fill(p, values) for p in listed(definition.get("params", []))]
                 stages[name] = Stage(name, Path("nbs", "experiments", Path(code[0]).stem + ".ipynb"), sections)
     return stages
 
@@ -136,12 +142,13 @@ def read_parameters(stage, scale, names, more=()):
     "Parameters of a run: scale and folders, the stage's sections of params.yaml, then NAME=VALUE of the command line"
     places = dict(scale=scale, data=f"data/sets/{scale}", results=f"results/{scale}")
     given = {k: v for k, v in places.items() if k in names}
-    params = read_params()
-    for dotted in stage.sections:
-        for name, value in section(params, dotted).items():
+    for where in stage.sections:
+        *file, dotted = where.split(":")
+        source = file[0] if file else "params.yaml"
+        for name, value in section(read_params(source), dotted).items():
             if name not in names:
-                fail(f"params.yaml: {dotted} has an unknown parameter {name!r}" + did_you_mean(name, names))
-            given[name] = typed(f"params.yaml: {dotted}.{name}", value, names[name])
+                fail(f"{source}: {dotted} has an unknown parameter {name!r}" + did_you_mean(name, names))
+            given[name] = typed(f"{source}: {dotted}.{name}", value, names[name])
     for text in more:
         given |= one_parameter("-p", text, stage.notebook, names)
     return given

@@ -16,6 +16,7 @@ _HOME = dict(
     extract="features", each_batch="features",
     knn_classify="knn", neighbors="knn",
     attention_mass="localization", jaccard="localization", mass_mask="localization",
+    best_iou="localization", normalize_map="localization", map_boxes="localization", max_box_acc="localization",
     trivial_baselines="localization", mean_interval="localization",
 )
 __all__ = list(_HOME)

@@ -173,14 +173,19 @@ def show_slopes(
 ): # a matplotlib figure
     "Draw one panel per training: from the baseline to SimPool, trained and untrained"
     with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 2.6), sharey=True, squeeze=False)
-        for ax, panel in zip(axes[0], panels):
+        rows = -(-len(panels)//5) # at most five side by side
+        columns = -(-len(panels)//rows)
+        fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, .4 + 2.2*rows), sharey=True, squeeze=False)
+        for ax in axes.flat[len(panels):]:
+            ax.axis("off")
+        for ax, panel in zip(axes.flat, panels):
             slope(ax, panel["untrained"], panel["names"], panel["error"], COLORS["untrained"], "untrained", "--")
             slope(ax, panel["trained"], panel["names"], panel["error"], label="trained")
             ax.axhline(chance, color="k", lw=.8, ls=":", label="chance")
             ax.set(xticks=[0, 1], xticklabels=panel["names"], xlim=(-.4, 1.4), ylim=(0, 100), title=panel["title"])
             ax.set_xlabel(panel.get("note", ""), fontsize=7)
-        axes[0, 0].set_ylabel(ylabel)
+        for ax in axes[:, 0]:
+            ax.set_ylabel(ylabel)
         fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
     plt.close(fig)
     return fig

@@ -60,7 +60,10 @@ def prepare(
         if not run_paths(root/results, f"{task}-{name}-{pool}")["model"].exists():
             gamma = 2. if name == "resnet" and pool == "simpool" else None
             options = dict(backbone=f"{name}_toy", pool=pool, gamma=gamma)
-            run_experiment(f"train_{task}", name=name, **options, data=data, results=results)
+            method, _, pairs = task.partition("_") # "dino_pairs": DINO on two photographs of each object
+            if pairs:
+                options["photographs"] = 2
+            run_experiment(f"train_{method}", training=task, name=name, **options, data=data, results=results)
     for name in tables:
         if not (root/results/name/"table.csv").exists():
             run_experiment(name, data=data, results=results, runs=runs)
