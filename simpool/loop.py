@@ -520,9 +520,12 @@ def run_epochs(
     num_workers:int, # processes that prepare batches
     saver:Checkpointer, # writer of checkpoints
     bar, # progress bar
+    on_epoch=None, # function (network, finished epochs) to call at the beginning and after each epoch
 ):
     "Train epoch by epoch, and say what a task complains about"
     first, said = run.epoch, None
+    if on_epoch and run.epoch == run.batch == 0:
+        on_epoch(task.network, 0)
     while run.epoch < ends[0]:
         train_epoch(task, batches, run, num_workers, saver, bar, warn=run.epoch == first)
         bar.set_postfix(epoch=f"{run.epoch}/{ends[1]}", loss=f"{run.log[-1]['loss']:.3f}")
@@ -530,6 +533,8 @@ def run_epochs(
         if words and words.split(":")[0] != said:
             bar.write(f"simpool: {saver.desc}, epoch {run.epoch}: {words}", file=sys.stderr)
         said = words and words.split(":")[0]
+        if on_epoch:
+            on_epoch(task.network, run.epoch)
         if run.epoch == ends[0] or saver.due():
             saver.save(run)
 
@@ -547,6 +552,7 @@ def fit(
     resume_from:str|Path=None, # checkpoint of other settings to start from, if the run has none of its own
     resume_what:str="all", # take "all" of it, its optimizer and its place in the run too, or its "weights" only
     skip_unreadable:int=0, # images that may be unreadable; the next one stands in for each, and one more ends the run
+    on_epoch=None, # function (network, finished epochs) to call at the beginning and after each epoch
 )->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned
     "Train a task, from its last checkpoint if there is one; on a CPU a resumed run is the same to the bit"
     path = checkpoint_path(run_dir, config)
@@ -555,6 +561,6 @@ def fit(
     batches.skip_unreadable = skip_unreadable
     last = min(epochs, run.epoch + (stop_after or epochs))
     with progress_bar(run, len(batches), epochs, desc) as bar:
-        run_epochs(task, batches, run, (last, epochs), num_workers, saver, bar)
+        run_epochs(task, batches, run, (last, epochs), num_workers, saver, bar, on_epoch)
     saver.last_words(run)
     return run.log

@@ -10,8 +10,8 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SCALES', 'MANY', 'to_channels', 'image_tensor', 'image_list', 'to_batch', 'resize_batch',
            'attention_maps', 'uniform_multiples', 'color_limit', 'upsample', 'draw_map', 'label_axes', 'add_colorbar',
-           'tight_grid', 'map_grid', 'gives_attention', 'similarity_maps', 'show_attention', 'input_saliency',
-           'attention_or_saliency', 'show_gallery']
+           'tight_grid', 'map_grid', 'gives_attention', 'similarity_maps', 'show_attention', 'EpochMaps',
+           'input_saliency', 'attention_or_saliency', 'show_gallery']
 
 # %% ../nbs/65_maps.ipynb #e9244bed
 from pathlib import Path
@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from .attention import entropy
-from .core import UserError
+from .core import UserError, atomic_path
 from .data.images import read_image, to_rgb
 from .data.transforms import normalize
 from .evaluation.localization import attention_mass
@@ -302,6 +303,43 @@ def show_attention(
         of, what = (attention_maps, "") if gives_attention(model) else (similarity_maps, "\nsimilarity to the average")
         maps[heading + what] = [of(model, x, size)[0] for x in image_list(images, model.in_chans)]
     return map_grid(pictures, maps, cell, scale, overlay, titles, masks)
+
+# %% ../nbs/65_maps.ipynb #26609422
+class EpochMaps:
+    "Keep the attention on the same pictures after each epoch of a training"
+    def __init__(
+        self,
+        pictures:list, # images in any form of `image_tensor`
+        folder:str|Path, # folder for one file per epoch
+        size:int, # side in pixels to which each picture is resized; larger images give finer maps
+    ):
+        self.pictures, self.folder, self.size = pictures, Path(folder), (size, size)
+
+    def __call__(
+        self,
+        model:nn.Module, # network as it is now; one without attention is left out
+        epochs:int, # number of finished epochs
+    ):
+        if gives_attention(model):
+            maps = torch.cat([attention_maps(model, picture, self.size) for picture in self.pictures])
+            with atomic_path(self.folder/f"{epochs:04d}.npy") as tmp, open(tmp, "wb") as f:
+                np.save(f, maps.numpy().astype(np.float16))
+
+# %% ../nbs/65_maps.ipynb #bb6a185b
+@patch
+def save(
+    self:EpochMaps,
+    path:str|Path, # `.npz` file to write: image (n, size, size, 3) uint8, epoch (e,), maps (e, n, h, w)
+):
+    "Write what was kept to one file; nothing if the network has no attention"
+    files = sorted(self.folder.glob("[0-9]*.npy"))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if not files:
+        return
+    pictures = [resize_batch(to_batch(picture), self.size)[0].permute(1, 2, 0) for picture in self.pictures]
+    image = (torch.stack(pictures)*255).round().byte().cpu().numpy()
+    with atomic_path(path) as tmp, open(tmp, "wb") as f:
+        np.savez(f, image=image, epoch=[int(f.stem) for f in files], maps=np.stack([np.load(f) for f in files]))
 
 # %% ../nbs/65_maps.ipynb #49bb5144
 def input_saliency(

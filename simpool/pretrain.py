@@ -123,6 +123,7 @@ class SelfDistillation:
         self.config, self.device, self.stats = config, device, model.stats
         self.precision = Precision(config.precision, device)
         self.student, self.teacher = self.make_networks(model)
+        self.network = (self.student if self.teacher is None else self.teacher)["backbone"] # it will be evaluated
         self.set_execution()
         self.loss = self.make_loss().to(device)
         self.optimizer = create_optimizer(config.optimizer, param_groups(self.student))
@@ -336,7 +337,7 @@ def pretrain(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=None, # processes that cut views; None: chosen by `pick_workers`
     desc:str="pre-training", # label of the progress bar
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable
+    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
 )->tuple[nn.Module, list[dict]]: # teacher's backbone (or the student's) in evaluation mode; log, one row per epoch
     "Pre-train without labels by DINO (papers.md 2.1) or BAM (papers.md 3.1)"
     if getattr(model, "num_classes", 0):

@@ -64,10 +64,10 @@ class SupervisedTask:
     ):
         self.config, self.device = config, device
         self.precision = Precision(config.precision, device)
-        self.model = set_memory_format(model, device).train()
-        self.optimizer = create_optimizer(config.optimizer, param_groups(self.model))
+        self.network = set_memory_format(model, device).train()
+        self.optimizer = create_optimizer(config.optimizer, param_groups(self.network))
         self.lr = cosine_schedule(config.lr, config.min_lr, config.epochs, steps_per_epoch, config.warmup_epochs)
-        self.parts = dict(model=self.model, optimizer=self.optimizer, precision=self.precision)
+        self.parts = dict(model=self.network, optimizer=self.optimizer, precision=self.precision)
 
 # %% ../nbs/45_supervised.ipynb #78b2a3cf
 def cut_crops(
@@ -97,7 +97,7 @@ def to_model_input(
     "Change the colors unless the loader did, and normalize"
     if self.device.type != "cpu" and images.shape[1] == 3:
         images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
-    return normalize(images, self.model.stats)
+    return normalize(images, self.network.stats)
 
 # %% ../nbs/45_supervised.ipynb #4b7bcdc1
 @patch
@@ -109,7 +109,7 @@ def compute_loss(
 )->tuple[Tensor, Tensor]: # loss in nats; logits (B, classes)
     "Run the classifier forward and compare with the labels"
     with autocast(self.device, precision):
-        logits = self.model(x)
+        logits = self.network(x)
     return F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing), logits
 
 # %% ../nbs/45_supervised.ipynb #83df9629
@@ -123,7 +123,7 @@ def step(
     "Update the classifier once"
     images, labels = (t.to(self.device, non_blocking=True) for t in batch)
     x = self.to_model_input(images)
-    self.precision.decide(lambda precision: self.compute_loss(x, labels, precision)[0], dict(model=self.model))
+    self.precision.decide(lambda precision: self.compute_loss(x, labels, precision)[0], dict(model=self.network))
     loss, logits = self.compute_loss(x, labels, self.precision.format)
     self.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -141,7 +141,7 @@ def train_supervised(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=0, # processes that cut crops
     desc:str="supervised", # name of the run, for the progress bar
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable
+    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
 )->tuple[nn.Module, list[dict]]: # the model in evaluation mode; one row per epoch
     "Train a classifier"
     device = torch.device(device)
@@ -153,4 +153,4 @@ def train_supervised(
     task = SupervisedTask(model, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc, **options)
-    return end_training(task.model), log
+    return end_training(task.network), log

@@ -64,32 +64,42 @@ def results(project):
     return project/"results"/"scratch"
 
 
-def stand_in(results, run, other):
-    "Let one training stand in for another, so that fewer are needed"
-    theirs = run_paths(results, other)
-    for kind, path in run_paths(results, run).items():
-        theirs[kind].parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, theirs[kind])
+def stand_in(results, run, *others):
+    "Let one training stand in for others, so that fewer are needed"
+    for theirs in (run_paths(results, other) for other in others):
+        for kind, path in run_paths(results, run).items():
+            theirs[kind].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, theirs[kind])
 
 
 def test_from_scenes_to_the_report(project, results, monkeypatch):
     for pool in POOLS:
         run(project, "train_supervised", monkeypatch, pool=pool, epochs=1)
         short = dict(pool=pool, epochs=1, warmup_epochs=0, global_size=32)
-        run(project, "train_dino", monkeypatch, **short, name="resnet", gamma=2.0)
+        run(project, "train_dino", monkeypatch, **short, name="resnet", gamma=2.0, watch=0)
+        vit = dict(training="dino_pairs", photographs=2, name="vit", backbone="vit_toy", watch=3)
+        run(project, "train_dino", monkeypatch, **short, **vit)
         run(project, "train_bam", monkeypatch, **short, batch_size=32)
         stand_in(results, f"supervised-vit-{pool}", f"supervised-resnet-{pool}")
-        stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}")
-    for notebook in ("knn", "attention", "model_card", "table_2", "table_8"):
+        stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}", f"dino_pairs-resnet-{pool}")
+        stand_in(results, f"bam-vit-{pool}", f"bam_pairs-vit-{pool}")
+    for notebook in ("knn", "attention", "emergence", "model_card", "table_2", "table_8"):
         run(project, notebook, monkeypatch)
+    run(project, "seeds", monkeypatch, seeds=[0])
     run(project, "report", monkeypatch, scale="scratch", results="results/scratch")
     knn, _ = read_table(results/"knn")
-    assert set(knn.training) == {"supervised", "dino", "bam"} and knn.top1.between(0, 100).all()
+    assert set(knn.training) == {"supervised", "dino", "bam", "dino_pairs", "bam_pairs"}
+    assert knn.top1.between(0, 100).all()
     assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"}
     assert set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"}
     maps, _ = read_table(results/"attention")
     assert {"uniform", "center box"} < set(maps.network)
-    assert maps.mass.between(0, 1).all() and maps.iou.between(0, 1).all()
+    for measure, most in dict(mass=1, iou=1, best_iou=1, max_box_acc=100).items():
+        assert maps[measure].between(0, most).all()
+    emergence, _ = read_table(results/"emergence")
+    assert emergence.epoch.tolist() == [0, 1] and set(emergence.columns) == {"epoch", "CLS", "SimPool"}
+    assert Image.open(results/"emergence"/"animation.gif").n_frames == 2
+    check_seeds(results)
     model_card, _ = read_table(results/"model_card")
     assert model_card.minimum.nunique() == 3, "SimPool with gamma: two batch sizes and each image by itself"
     assert model_card.top1.between(0, 100).all()
@@ -101,6 +111,30 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     check_pages(results/"report")
     for path in results.glob("**/metrics.json"):
         assert all(isinstance(v, (int, float)) for v in json.loads(path.read_text()).values()), path
+
+
+def check_seeds(results):
+    "With one seed: the tables' own numbers and intervals, and differences of pairs"
+    table, _ = read_table(results/"seeds")
+    maps, _ = read_table(results/"attention")
+    table, maps = (t[(t.training == "dino_pairs") & (t.network == "vit") & (t.split == "novel") & (t.resolution == 64)]
+                   for t in (table, maps))
+    at = table[table.measure == "mass"].set_index("pool")
+    same = maps.set_index("pool").loc["simpool"]
+    assert at.loc["simpool", ["mean", "interval"]].tolist() == [same.mass, same.mass_interval]
+    values = at["mean"]
+    assert values.difference == pytest.approx(values.simpool - values.cls, abs=.002)
+    assert (results/"seeds"/"figure.png").stat().st_size > 5000
+
+
+def test_recipes(project, results, monkeypatch):
+    "Each trial has a row per pooling, measured on scenes of its own"
+    trial = dict(trial="one epoch", experiment="train_dino", backbone="resnet_toy", gamma=2., epochs=1, warmup_epochs=0,
+                 global_size=16)
+    run(project, "recipes", monkeypatch, trials=[trial], n_val=40, n_finer=6, workers=1)
+    table, facts = read_table(results/"recipes")
+    assert table.pool.tolist() == ["baseline", "simpool"] and table.knn.between(0, 100).all()
+    assert table.best_iou_4x.notna().tolist() == [False, True] and facts["trials"] == [trial]
 
 
 def check_table_2(results, knn):

@@ -1,6 +1,6 @@
 """Run the notebook of a stage with its parameters, as the stages of dvc.yaml do.
 
-    python tools/run_nb.py dino-vit mini -p name=vit --each pool=baseline,simpool
+    python tools/run_nb.py dino-vit mini --each pool=baseline,simpool
 
 tools/stages.py says which notebook and which parameters belong to a stage. The executed notebook goes to
 results/<scale>/notebooks. It holds no times and no progress bars, so the same run gives the same bytes.
@@ -29,7 +29,7 @@ def plan_runs(args):
     "The stage, and (executed notebook, parameters) of each run"
     stage, names = open_stage(args.stage, args.scale)
     given = read_parameters(stage, args.scale, names, args.parameter)
-    folder = Path("results", args.scale, "notebooks")
+    folder = Path(given.get("results", f"results/{args.scale}"), "notebooks")
     if not args.each:
         return stage, [(folder/f"{stage.name}.ipynb", given)]
     name, _, values = args.each.partition("=")

@@ -84,7 +84,8 @@ def listed(params):
 def read_stages(scale):
     "All stages that run a notebook, those of the smaller pipelines too: name -> Stage"
     files = [f for f in (ROOT/"dvc.yaml", ROOT/"bench"/"dvc.yaml", ROOT/"studies"/"dvc.yaml") if f.exists()]
-    entries = {k: v for f in files for k, v in yaml.safe_load(f.read_text())["stages"].items()}
+    found = [(k, v) for f in files for k, v in yaml.safe_load(f.read_text())["stages"].items()]
+    entries = {k: v for k, v in found if "matrix" not in v} # a matrix repeats stages with other parameters
     stages = {}
     for group, entry in entries.items():
         for name, definition, values in expand(group, entry, scale):
@@ -140,8 +141,9 @@ def one_parameter(flag, text, notebook, names):
 
 def read_parameters(stage, scale, names, more=()):
     "Parameters of a run: scale and folders, the stage's sections of params.yaml, then NAME=VALUE of the command line"
-    places = dict(scale=scale, data=f"data/sets/{scale}", results=f"results/{scale}")
-    given = {k: v for k, v in places.items() if k in names}
+    known = dict(scale=scale, data=f"data/sets/{scale}", results=f"results/{scale}")
+    known |= dict(zip(("training", "name"), stage.name.split("-"))) if "-" in stage.name else {} # "dino-vit"
+    given = {k: v for k, v in known.items() if k in names}
     for where in stage.sections:
         *file, dotted = where.split(":")
         source = file[0] if file else "params.yaml"

@@ -12,8 +12,8 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids', 'to_rgb',
            'read_image', 'FolderImages', 'open_images', 'save_pointer', 'split_folder', 'open_split', 'Subset',
-           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'decode_to',
-           'images_digest']
+           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'class_samples',
+           'decode_to', 'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from ..core import UserError, read_json, write_json
-from .scenes import load_scenes
+from .scenes import load_scenes, render_again
 
 # %% ../../nbs/21_data.images.ipynb #5780875d
 class SceneImages(Dataset):
@@ -303,6 +303,21 @@ def open_photographs(
         raise UserError(f"the photographs in {folder} are of different things", "run the data stage again")
     every = SceneImages(np.concatenate([s.image for s in sets]), np.tile(images.label, n), images.classes)
     return Photographs(every, np.arange(len(every)).reshape(n, -1).T)
+
+# %% ../../nbs/21_data.images.ipynb #e3bb34ae
+def class_samples(
+    folder:str|Path, # folder written by the data stage, or folder of a data set
+    split:str, # "train", "test" or "novel"
+    n:int, # number of classes
+    render:int=1, # scenes are rendered this many times as large
+)->tuple[list, np.ndarray|None]: # images (H, W, C) uint8; their masks (n, H, W), None: unknown
+    "Return the first image of each of n classes"
+    images = open_split(folder, split)
+    first = np.unique(images.label, return_index=True)[1][:n]
+    if not isinstance(images, SceneImages):
+        return [np.asarray(images[i][0]) for i in first], None
+    scenes = render_again(load_scenes(Path(folder).expanduser()/f"{split}.npz"), split, first.max()+1, render)
+    return list(scenes["image"][first]), scenes["mask"][first]
 
 # %% ../../nbs/21_data.images.ipynb #ae424365
 def decode_to(

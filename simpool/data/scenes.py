@@ -13,7 +13,7 @@ Results on these scenes say nothing about results on ImageNet."""
 # %% auto #0
 __all__ = ['SPLITS', 'N_WORDS', 'ARRAYS', 'Stamps', 'find_stamps', 'load_stamps', 'split_ids', 'split_members', 'box_resize',
            'box_blur', 'scene_words', 'Choices', 'between', 'scene_background', 'crop_to_alpha', 'place_object',
-           'paste', 'make_scene', 'mask_box', 'make_scenes', 'save_scenes', 'load_scenes']
+           'paste', 'make_scene', 'mask_box', 'make_scenes', 'render_again', 'save_scenes', 'load_scenes']
 
 # %% ../../nbs/20_data.scenes.ipynb #f6ec07d8
 import hashlib
@@ -268,6 +268,20 @@ def make_scenes(
         image[i], mask[i], label[i], cut[i], photo[i] = scene
     box = np.array([mask_box(m) for m in mask], np.int64).reshape(n, 4)
     return dict(image=image, mask=mask, label=label, box=box, cut=cut, photo=photo)
+
+# %% ../../nbs/20_data.scenes.ipynb #5dac6a8c
+def render_again(
+    stored:dict[str, np.ndarray], # scenes of `make_scenes` or `load_scenes`
+    split:str, # split that they are of
+    n:int, # number of scenes to render, the first ones
+    render:int, # pixels per side of each pixel
+    seed:int=0, # seed of the scenes
+)->dict[str, np.ndarray]: # the same scenes, `render` times as large
+    "Render stored scenes in more detail"
+    stamps, size = load_stamps(), stored["image"].shape[1]
+    if not np.array_equal(make_scenes(stamps, split, 1, size, seed)["image"], stored["image"][:1]):
+        raise UserError("these scenes were made with other settings and cannot be rendered again", "use their own size")
+    return make_scenes(stamps, split, min(n, len(stored["image"])), size, seed, render=render)
 
 # %% ../../nbs/20_data.scenes.ipynb #0346440c
 def save_scenes(
