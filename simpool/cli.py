@@ -283,7 +283,10 @@ def add_pretrain(
         p = methods.add_parser(name, help=config.__doc__, description=config.__doc__)
         add_training(p, drop_path_rate=.1 if name == "dino" else 0.)
         add_fields(p, config)
-        add_fields(p.add_argument_group("views"), MultiCrop)
+        views = p.add_argument_group("views")
+        views.add_argument("--photographs", type=number(1, 64), default=1, help="photographs that the views of a thing "
+                           "come from; with 2 the images of a folder show one thing, as frames of a video (1)")
+        add_fields(views, MultiCrop)
 
 # %% ../nbs/80_cli.ipynb #4244954c
 def add_training(
@@ -333,11 +336,18 @@ def beside(
 def open_training_images(
     data:Path, # folder of images, .npz of scenes, or folder with a training split
     upright:bool=False, # turn images of a folder as their EXIF orientation says
+    photographs:int=1, # photographs of one thing per item
 ): # a dataset
     "Open the images of a training"
-    from simpool.data.images import open_images, open_split
-    has_split = any((data/name).exists() for name in ("train", "train.npz", "train.json"))
-    return open_split(data, "train", upright) if has_split else open_images(data, upright)
+    from simpool.core import UserError
+    from simpool.data.images import open_images, open_photographs, photographs_of_folders
+    if any((data/name).exists() for name in ("train", "train.npz", "train.json")):
+        return open_photographs(data, "train", photographs, upright)
+    images = open_images(data, upright)
+    if photographs > 1 and not images.classes:
+        raise UserError(f"--photographs {photographs}: nothing in {data} says which images show one thing",
+                        "put them in one folder per thing")
+    return photographs_of_folders(images, photographs)
 
 # %% ../nbs/80_cli.ipynb #cf608767
 def new_network(
@@ -440,7 +450,7 @@ def train_to_file(
     from simpool.pretrain import pretrain
     started, run_dir = time.monotonic(), beside(out, ".run")
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
-    images = open_training_images(args.data, args.upright)
+    images = open_training_images(args.data, args.upright, args.photographs)
     seed_everything(args.seed)
     model = new_network(args)
     options = dict(run_dir=run_dir, num_workers=args.num_workers, desc=args.method, resume_from=args.resume_from,
@@ -448,7 +458,7 @@ def train_to_file(
     network, log = pretrain(model, images, config, pick_device(args.device), args.seed, **options,
                             resume_what=args.resume_what)
     facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
-                 parameters=dataclasses.asdict(config), log=log, command=command_of(args))
+                 photographs=args.photographs, parameters=dataclasses.asdict(config), log=log, command=command_of(args))
     write_json(provenance(started, **facts), beside(out, ".json"))
     save_model(network, model.config, out)
 
