@@ -90,7 +90,7 @@ def show_map_groups(
         columns += [None, *((training, name, maps) for name, maps in networks.items())]
     widths = [.12 if c is None else 1 for c in columns]
     with plt.rc_context(STYLE):
-        size = WIDTH, .5 + (WIDTH-.5)/sum(widths)*len(images)
+        size = WIDTH, .6 + (WIDTH-.5)/sum(widths)*len(images)
         fig, axes = plt.subplots(len(images), len(columns), figsize=size, squeeze=False, width_ratios=widths)
         for ax in axes.flat:
             ax.axis("off")
