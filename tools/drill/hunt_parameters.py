@@ -47,14 +47,14 @@ def make_config(cls, name, value):
 
 def read_section(stage, scale, names, params):
     "Read the parameters of a stage; says which have another type than the notebook has"
-    stages.read_params = lambda: params
+    stages.read_params = lambda file="params.yaml": params[file]
     given = stages.read_parameters(stage, scale, names)
     wrong = [f"{k}={v!r}, not like {names[k]!r}" for k, v in given.items() if not has_type_of(v, names[k])]
     return "; ".join(wrong)
 
 
 def changed(params, path, value):
-    "Copy params.yaml with one entry changed"
+    "Copy the files of parameters with one entry changed"
     if not path:
         return value
     copy = dict(params)
@@ -63,12 +63,14 @@ def changed(params, path, value):
 
 
 def places(stage, params):
-    "All sections and parameters of a stage in params.yaml, as paths"
-    for dotted in stage.sections:
-        path, here = dotted.split("."), params
+    "All sections and parameters of a stage, as paths that begin with the name of the file"
+    for where in stage.sections:
+        *file, dotted = where.split(":")
+        path, here = [*(file or ["params.yaml"]), *dotted.split(".")], params
         for i, name in enumerate(path):
-            yield path[:i+1]
             here = here[name]
+            if i:
+                yield path[:i+1]
         yield from ([*path, name] for name in (here if isinstance(here, dict) else ()))
 
 
@@ -96,7 +98,7 @@ def hunt(tally, rng, share, folder):
             if f.name != "crops":
                 name = f"{cls.__name__}.{f.name}"
                 try_values(tally, rng, each, name, lambda value, cls=cls, f=f: make_config(cls, f.name, value))
-    params, scale = stages.read_params(), "mini"
+    params, scale = {file: stages.read_params(file) for file in ("params.yaml", "studies/params.yaml")}, "mini"
     for stage_name in stages.read_stages(scale):
         stage, names = stages.open_stage(stage_name, scale)
         for path in places(stage, params):
