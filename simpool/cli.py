@@ -284,8 +284,9 @@ def add_pretrain(
         add_training(p, drop_path_rate=.1 if name == "dino" else 0.)
         add_fields(p, config)
         views = p.add_argument_group("views")
-        views.add_argument("--photographs", type=number(1, 64), default=1, help="photographs that the views of a thing "
-                           "come from; with 2 the images of a folder show one thing, as frames of a video (1)")
+        words = ("photographs that the views of a thing come from; with 2 the images of a folder count as one thing, "
+                 "as frames of a video; folders of classes would tell the classes (1)")
+        views.add_argument("--photographs", type=number(1, 64), default=1, help=words)
         add_fields(views, MultiCrop)
 
 # %% ../nbs/80_cli.ipynb #4244954c
@@ -342,12 +343,13 @@ def open_training_images(
     from simpool.core import UserError
     from simpool.data.images import open_images, open_photographs, photographs_of_folders
     if any((data/name).exists() for name in ("train", "train.npz", "train.json")):
-        return open_photographs(data, "train", photographs, upright)
-    images = open_images(data, upright)
-    if photographs > 1 and not images.classes:
+        images = open_photographs(data, "train", photographs, upright)
+    else:
+        images = photographs_of_folders(open_images(data, upright), photographs)
+    if photographs > 1 and not images.classes and not (data/"train.npz").exists():
         raise UserError(f"--photographs {photographs}: nothing in {data} says which images show one thing",
                         "put them in one folder per thing")
-    return photographs_of_folders(images, photographs)
+    return images
 
 # %% ../nbs/80_cli.ipynb #cf608767
 def new_network(
