@@ -88,6 +88,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'simpool.cli.bf16_words': ('cli.html#bf16_words', 'simpool/cli.py'),
                              'simpool.cli.build_parser': ('cli.html#build_parser', 'simpool/cli.py'),
                              'simpool.cli.check_outputs': ('cli.html#check_outputs', 'simpool/cli.py'),
+                             'simpool.cli.check_resume': ('cli.html#check_resume', 'simpool/cli.py'),
                              'simpool.cli.command_of': ('cli.html#command_of', 'simpool/cli.py'),
                              'simpool.cli.config_class': ('cli.html#config_class', 'simpool/cli.py'),
                              'simpool.cli.config_from_args': ('cli.html#config_from_args', 'simpool/cli.py'),

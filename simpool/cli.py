@@ -14,8 +14,8 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'run_knn', 'run_verify',
            'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path',
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor',
-           'build_parser', 'check_outputs', 'interrupted', 'main']
+           'remove_checkpoints', 'check_resume', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor',
+           'run_doctor', 'build_parser', 'check_outputs', 'interrupted', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -440,6 +440,20 @@ def remove_checkpoints(
     if run_dir.exists() and not any(run_dir.iterdir()):
         run_dir.rmdir()
 
+# %% ../nbs/80_cli.ipynb #d2f628bc
+def check_resume(
+    checkpoint:Path|None, # value of --resume-from
+    what:str, # value of --resume-what
+    epochs:int, # value of --epochs
+):
+    "Refuse a checkpoint that has as many epochs behind it as the run will have"
+    from simpool.checkpoint import load_state
+    from simpool.core import UserError
+    done = load_state(checkpoint).get("epoch", 0) if checkpoint and what == "all" else -1
+    if done >= epochs:
+        raise UserError(f"--resume-from {checkpoint} has {done} epochs behind it, --epochs {epochs} leaves none",
+                        "ask for more epochs, or for --resume-what weights")
+
 # %% ../nbs/80_cli.ipynb #1126991a
 def train_to_file(
     args:argparse.Namespace, # options of `add_pretrain`
@@ -452,6 +466,7 @@ def train_to_file(
     from simpool.pretrain import pretrain
     started, run_dir = time.monotonic(), beside(out, ".run")
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
+    check_resume(args.resume_from, args.resume_what, config.epochs)
     images = open_training_images(args.data, args.upright, args.photographs)
     seed_everything(args.seed)
     model = new_network(args)
