@@ -14,8 +14,8 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'run_knn', 'run_verify',
            'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path',
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'check_resume', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor',
-           'run_doctor', 'build_parser', 'check_outputs', 'interrupted', 'main']
+           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor',
+           'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -346,6 +346,9 @@ def open_training_images(
         images = open_photographs(data, "train", photographs, upright)
     else:
         images = photographs_of_folders(open_images(data, upright), photographs)
+    if photographs > 1 and images.classes:
+        print(f"simpool: the images of each of {len(images.classes)} folders count as photographs of one thing; if "
+              "these are classes, the views tell the classes", file=sys.stderr)
     if photographs > 1 and not images.classes and not (data/"train.npz").exists():
         raise UserError(f"--photographs {photographs}: nothing in {data} says which images show one thing",
                         "put them in one folder per thing")
@@ -398,14 +401,21 @@ def finished(
     out:Path, # file of weights
 )->bool: # whether this command has written it
     "Tell a finished run of the same command from the file of another, which is not touched"
-    from simpool.core import UserError, read_json
-    log, command = beside(out, ".json"), command_of(args)
+    from simpool.core import UserError, load_tensors, read_json
+    from simpool.data.images import images_digest
     if not out.exists():
         return False
-    if log.exists() and read_json(log, "remove it").get("command") == command:
-        return True
-    raise UserError(f"{out} is there already, from another run", "remove it, or name another --out")
+    log = beside(out, ".json")
+    facts = read_json(log, "remove it") if log.exists() else {}
+    if facts.get("command") != command_of(args):
+        raise UserError(f"{out} is there already, from another run", "remove it, or name another --out")
+    if facts.get("images_digest") != images_digest(open_training_images(args.data, args.upright, args.photographs)):
+        raise UserError(f"{out} was trained on other images than {args.data} holds now",
+                        "remove it to train again, or name another --out")
+    load_tensors(out) # an error if it has changed
+    return True
 
+# %% ../nbs/80_cli.ipynb #88a913df
 def command_of(
     args:argparse.Namespace, # options of `add_pretrain`
 )->dict: # those that decide what is computed
@@ -425,59 +435,44 @@ def run_pretrain(
         if finished(args, out):
             print(f"simpool: {out} is finished", file=sys.stderr)
         else:
-            train_to_file(args, out)
-            remove_checkpoints(beside(out, ".run"))
+            remove_checkpoints(train_to_file(args, out))
     print(out)
 
 def remove_checkpoints(
-    run_dir:Path, # folder of a finished run
+    checkpoint:Path, # file of a finished run
 ):
-    "Remove the newest checkpoint, which is that of the run, and leave those of other settings"
-    newest = max(run_dir.glob("*.pt"), key=lambda p: p.stat().st_mtime, default=None)
-    if newest is not None:
-        for p in run_dir.glob(f"{newest.stem.removesuffix('.previous')}.*"):
-            p.unlink()
-    if run_dir.exists() and not any(run_dir.iterdir()):
-        run_dir.rmdir()
-
-# %% ../nbs/80_cli.ipynb #d2f628bc
-def check_resume(
-    checkpoint:Path|None, # value of --resume-from
-    what:str, # value of --resume-what
-    epochs:int, # value of --epochs
-):
-    "Refuse a checkpoint that has as many epochs behind it as the run will have"
-    from simpool.checkpoint import load_state
-    from simpool.core import UserError
-    done = load_state(checkpoint).get("epoch", 0) if checkpoint and what == "all" else -1
-    if done >= epochs:
-        raise UserError(f"--resume-from {checkpoint} has {done} epochs behind it, --epochs {epochs} leaves none",
-                        "ask for more epochs, or for --resume-what weights")
+    "Remove the checkpoints of a run, and leave those of other settings"
+    for p in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
+        p.unlink()
+    if checkpoint.parent.exists() and not any(checkpoint.parent.iterdir()):
+        checkpoint.parent.rmdir()
 
 # %% ../nbs/80_cli.ipynb #1126991a
 def train_to_file(
     args:argparse.Namespace, # options of `add_pretrain`
     out:Path, # file of weights to write
-):
+)->Path: # file of its checkpoints, which are not needed any more
     "Train, then write the log and the weights"
     from simpool.checkpoint import save_model
     from simpool.core import pick_device, provenance, seed_everything, write_json
     from simpool.data.multicrop import MultiCrop
-    from simpool.pretrain import pretrain
+    from simpool.loop import checkpoint_path, run_identity
+    from simpool.pretrain import pretrain, run_facts
     started, run_dir = time.monotonic(), beside(out, ".run")
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
-    check_resume(args.resume_from, args.resume_what, config.epochs)
     images = open_training_images(args.data, args.upright, args.photographs)
     seed_everything(args.seed)
     model = new_network(args)
-    options = dict(run_dir=run_dir, num_workers=args.num_workers, desc=args.method, resume_from=args.resume_from,
-                   skip_unreadable=args.skip_unreadable)
-    network, log = pretrain(model, images, config, pick_device(args.device), args.seed, **options,
-                            resume_what=args.resume_what)
+    identity = run_identity(model, images, run_facts(config), args.seed)
+    network, log = pretrain(
+        model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers, args.method,
+        resume_from=args.resume_from, resume_what=args.resume_what, skip_unreadable=args.skip_unreadable)
     facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
-                 photographs=args.photographs, parameters=dataclasses.asdict(config), log=log, command=command_of(args))
+                 photographs=args.photographs, parameters=dataclasses.asdict(config), log=log, command=command_of(args),
+                 images_digest=identity["images_digest"])
     write_json(provenance(started, **facts), beside(out, ".json"))
     save_model(network, model.config, out)
+    return checkpoint_path(run_dir, identity)
 
 # %% ../nbs/80_cli.ipynb #047fd35c
 def add_bench(
@@ -594,23 +589,12 @@ def check_outputs(
         if check_writable(args.json).exists() and args.json.suffix.lower() != ".json":
             raise UserError(f"--json {args.json} is there already, and no .json", "name another file")
 
-# %% ../nbs/80_cli.ipynb #26774758
-def interrupted(
-    args:argparse.Namespace|None, # parsed command line; None: it was not read yet
-)->str: # one sentence
-    "Say what remains of an interrupted command"
-    if args is None or args.command != "pretrain":
-        return "interrupted"
-    if any(beside(weights_path(args.out), ".run").glob("*.pt")):
-        return "interrupted; the same command continues from its last checkpoint"
-    return "interrupted before the first checkpoint (there is one per minute)"
-
 # %% ../nbs/80_cli.ipynb #f2267e65
 def main(
     argv:list[str]=None, # arguments; None: those of the process
 )->int: # exit code: 0, 2 for input that cannot be used, 130 when interrupted
     "Run the command `simpool`"
-    argv, args = sys.argv[1:] if argv is None else argv, None
+    argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"): # file names need not be text
             stream.reconfigure(errors="backslashreplace")
@@ -623,7 +607,7 @@ def main(
             raise
         print(f"simpool: {e}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"simpool: {interrupted(args)}", file=sys.stderr)
+    except KeyboardInterrupt as e: # a training says where it stands
+        print(f"simpool: {str(e) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0

@@ -12,14 +12,17 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 # %% auto #0
 __all__ = ['KEPT', 'LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'end_training', 'RunState', 'remedy', 'finite_means',
            'named_tensors', 'check_weights', 'checkpoint_path', 'differences', 'saved_config', 'others_in',
-           'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Checkpointer', 'Rest', 'load_rest',
-           'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch', 'start_run', 'run_epochs', 'fit']
+           'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Interruption', 'Checkpointer', 'Rest',
+           'load_rest', 'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch', 'run_from', 'start_run',
+           'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -78,7 +81,7 @@ def read(
         try:
             return self.images[at]
         except (OSError, ValueError) as e: # a UserError is a ValueError
-            self.unreadable[at] = str(e)
+            self.unreadable[getattr(e, "image", at)] = str(e) # one image may belong to several items
             if len(self.unreadable) > self.skip_unreadable:
                 raise
     raise UserError("no image can be read", "check the folder")
@@ -132,6 +135,7 @@ class RunState:
     seconds:float = 0. # time spent on this epoch
     sums:dict = field(default_factory=dict) # name -> sum over this epoch's batches of what `step` returned
     log:list = field(default_factory=list) # one row per finished epoch: epoch, seconds, means
+    origin:str = "" # checkpoint of another run that it began with
     unreadable:dict = field(default_factory=dict) # index of an image -> what was wrong with it
 
     def add(
@@ -150,7 +154,8 @@ def finish_epoch(
     means:dict, # name -> mean over the epoch
 ):
     "Append a row to the log, and start the next epoch"
-    self.log = self.log + [dict(epoch=self.epoch, seconds=round(self.seconds, 2), **means)]
+    skipped = dict(unreadable=len(self.unreadable)) if self.unreadable else {}
+    self.log = self.log + [dict(epoch=self.epoch, seconds=round(self.seconds, 2), **means, **skipped)]
     self.epoch, self.batch, self.seconds, self.sums = self.epoch+1, 0, 0., {}
 
 # %% ../nbs/43_loop.ipynb #5269e1df
@@ -291,6 +296,8 @@ def resume(
     weights_only:bool=False, # leave optimizer, random states and the place in the run as they are
 )->RunState: # where the run stood; a run's beginning if only its weights are taken
     "Set a run back to a checkpoint, random states included"
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} holds weights, not the state of a run", "give a .pt file of a folder *.run")
     state = load_state(path)
     try:
         for k, part in task.parts.items():
@@ -301,7 +308,7 @@ def resume(
         set_rng_state(state["rng"])
         return RunState(**{name: state[name] for name in KEPT})
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
-        why = " ".join(line.strip() for line in str(e).splitlines()[:2])
+        why = " ".join(line.strip() for line in str(e).splitlines()[:2])[:200] # torch names every missing weight
         raise UserError(f"{path} is no checkpoint of this run ({type(e).__name__}: {why})",
                         "choose one of the same network, or another folder for checkpoints") from e
 
@@ -322,6 +329,38 @@ def resume_newest(
     found[0].replace(found[0].with_suffix(".damaged")) # else the next checkpoint would make it the older generation
     return run
 
+# %% ../nbs/43_loop.ipynb #15dcf0ac
+class Interruption:
+    "Note Ctrl-C and SIGTERM inside a block, so that they can be obeyed between two steps; the second time at once"
+    def __init__(self):
+        self.asked, self.process, self.before = False, os.getpid(), {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread(): # Python allows no other thread
+            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+# %% ../nbs/43_loop.ipynb #0e4ffefe
+@patch
+def note(
+    self:Interruption,
+    number:int, # signal
+    frame, # where it came
+):
+    "Handle a signal"
+    if os.getpid() != self.process: # a loader's process: it goes on until the run tells it to end
+        if number == signal.SIGTERM:
+            sys.exit()
+        return
+    if self.asked:
+        raise KeyboardInterrupt
+    self.asked = True
+    print("simpool: interrupted; stops after this step (once more: at once)", file=sys.stderr)
+
 # %% ../nbs/43_loop.ipynb #72dc43be
 class Checkpointer:
     "Write the checkpoints of a run when they are due"
@@ -335,6 +374,7 @@ class Checkpointer:
     ):
         self.task, self.path, self.desc, self.config = task, path, desc, config
         self.every_s = every_s
+        self.interruption = Interruption()
         self.failed = "" # why the last checkpoint could not be written
         self.saved = time.monotonic()
 
@@ -419,6 +459,29 @@ def keep(
         self.save(run)
     return f"; the run stands in {self.path}" if self.path and self.path.exists() else ""
 
+# %% ../nbs/43_loop.ipynb #bd8031b5
+@patch
+def obey(
+    self:Checkpointer,
+    run:RunState, # where the run stands
+):
+    "End the run, with a checkpoint, if an interruption was asked for"
+    if self.interruption.asked:
+        kept = self.keep(run)
+        kept = f"{kept}; the same call goes on from there" if kept else "; nothing is kept, the same call starts anew"
+        raise KeyboardInterrupt(f"{self.desc}: interrupted in epoch {run.epoch}{kept}")
+
+@patch
+def between_steps(
+    self:Checkpointer,
+    run:RunState, # where the run stands
+    last:bool=False, # whether it ends here
+):
+    "Write a checkpoint if one is due, and end the run if an interruption was asked for"
+    if last or self.due():
+        self.save(run)
+    self.obey(run)
+
 # %% ../nbs/43_loop.ipynb #3db0f699
 def note_unreadable(
     run:RunState, # where the run stands; notes the images
@@ -445,6 +508,9 @@ def keep_on_error(
     "Go through batches; if one cannot be loaded, write a checkpoint before the error is passed on"
     try:
         yield from batches
+    except RuntimeError: # Ctrl-C may reach the loader's processes first
+        saver.obey(run)
+        raise
     except (OSError, ValueError) as e:
         kept = saver.keep(run)
         if isinstance(e, UserError):
@@ -482,8 +548,8 @@ def train_epoch(
         run.add(task.step(batch, run.epoch*len(batches)+run.batch, run.epoch))
         run.seconds = time.monotonic() - started
         bar.update()
-        if run.batch < len(batches) and saver.due():
-            saver.save(run)
+        if run.batch < len(batches):
+            saver.between_steps(run)
     if warn and (words := monitor.warning(num_workers)):
         bar.write(f"{saver.desc}: {words}", file=sys.stderr)
     means = finite_means(run, saver.path, saver.desc)
@@ -491,19 +557,42 @@ def train_epoch(
     run.finish_epoch(means)
 
 # %% ../nbs/43_loop.ipynb #43eeb0f4
+def run_from(
+    task, # task of `fit`; its parts are loaded in place
+    path:Path|None, # checkpoint file of the run; None: no checkpoints
+    run:RunState|None, # where the run stands; None: it has no checkpoint
+    other:Path, # checkpoint to start from
+    what:str, # "all" of it, or its "weights" only
+    epochs:int, # epochs of the whole run
+)->RunState: # where the run stands
+    "Start a run from the checkpoint of another, or resume one that began with it"
+    origin = f"{what} of {other.resolve()}"
+    if run is not None and run.origin != origin:
+        raise UserError(f"{path} is there already, a checkpoint of this run; it began with {run.origin or 'nothing'}",
+                        f"remove it to begin with {other}, or leave out resume_from to continue it")
+    if run is None:
+        run = resume(task, other, weights_only=what == "weights")
+        run.origin = origin
+        if run.epoch >= epochs:
+            raise UserError(f"{other} has {run.epoch} epochs behind it, so that {epochs} epochs leave none",
+                            "ask for more epochs, or for its weights only (resume_what)")
+    return run
+
+# %% ../nbs/43_loop.ipynb #eb6c5539
 def start_run(
     task, # task of `fit`; its parts are loaded in place
     path:Path|None, # checkpoint file of the run; None: no checkpoints
     config:dict|None, # settings that define the run
     resume_from:str|Path|None, # checkpoint of other settings to start from
     resume_what:str, # "all" of it, or its "weights" only
+    epochs:int, # epochs of the whole run
 )->RunState: # where the run stands
     "Resume a run, or start one, and say what else there is to start from"
     if resume_what not in ("all", "weights"):
         raise UserError(f"resume_what {resume_what!r} does not exist", "choose all or weights")
     run = resume_newest(task, path)
-    if run is None and resume_from is not None:
-        return resume(task, Path(resume_from), weights_only=resume_what == "weights")
+    if resume_from is not None:
+        return run_from(task, path, run, Path(resume_from).expanduser(), resume_what, epochs)
     if run is None and path:
         for words in others_in(path, config):
             print(f"simpool: {words}; this run starts anew, resume_from= would take it", file=sys.stderr)
@@ -520,12 +609,12 @@ def run_epochs(
     num_workers:int, # processes that prepare batches
     saver:Checkpointer, # writer of checkpoints
     bar, # progress bar
-    on_epoch=None, # function (network, finished epochs) to call at the beginning and after each epoch
+    on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
 ):
     "Train epoch by epoch, and say what a task complains about"
     first, said = run.epoch, None
     if on_epoch and run.epoch == run.batch == 0:
-        on_epoch(task.network, 0)
+        on_epoch(task.network, 0, saver.path)
     while run.epoch < ends[0]:
         train_epoch(task, batches, run, num_workers, saver, bar, warn=run.epoch == first)
         bar.set_postfix(epoch=f"{run.epoch}/{ends[1]}", loss=f"{run.log[-1]['loss']:.3f}")
@@ -534,9 +623,8 @@ def run_epochs(
             bar.write(f"simpool: {saver.desc}, epoch {run.epoch}: {words}", file=sys.stderr)
         said = words and words.split(":")[0]
         if on_epoch:
-            on_epoch(task.network, run.epoch)
-        if run.epoch == ends[0] or saver.due():
-            saver.save(run)
+            on_epoch(task.network, run.epoch, saver.path)
+        saver.between_steps(run, last=run.epoch == ends[0])
 
 # %% ../nbs/43_loop.ipynb #2666abcc
 def fit(
@@ -552,15 +640,15 @@ def fit(
     resume_from:str|Path=None, # checkpoint of other settings to start from, if the run has none of its own
     resume_what:str="all", # take "all" of it, its optimizer and its place in the run too, or its "weights" only
     skip_unreadable:int=0, # images that may be unreadable; the next one stands in for each, and one more ends the run
-    on_epoch=None, # function (network, finished epochs) to call at the beginning and after each epoch
+    on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
 )->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned
     "Train a task, from its last checkpoint if there is one; on a CPU a resumed run is the same to the bit"
     path = checkpoint_path(run_dir, config)
-    run = start_run(task, path, config, resume_from, resume_what)
+    run = start_run(task, path, config, resume_from, resume_what, epochs)
     saver = Checkpointer(task, path, desc, every_s, config)
     batches.skip_unreadable = skip_unreadable
     last = min(epochs, run.epoch + (stop_after or epochs))
-    with progress_bar(run, len(batches), epochs, desc) as bar:
+    with progress_bar(run, len(batches), epochs, desc) as bar, saver.interruption:
         run_epochs(task, batches, run, (last, epochs), num_workers, saver, bar, on_epoch)
     saver.last_words(run)
     return run.log

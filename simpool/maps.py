@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from .attention import entropy
-from .core import UserError, atomic_path
+from .core import UserError, atomic_path, progress
 from .data.images import read_image, to_rgb
 from .data.transforms import normalize
 from .evaluation.localization import attention_mass
@@ -301,7 +301,8 @@ def show_attention(
     maps = {}
     for heading, model in models.items():
         of, what = (attention_maps, "") if gives_attention(model) else (similarity_maps, "\nsimilarity to the average")
-        maps[heading + what] = [of(model, x, size)[0] for x in image_list(images, model.in_chans)]
+        items = progress(image_list(images, model.in_chans), "attention" + (f", {size} px" if size else ""))
+        maps[heading + what] = [of(model, x, size)[0] for x in items]
     return map_grid(pictures, maps, cell, scale, overlay, titles, masks)
 
 # %% ../nbs/65_maps.ipynb #26609422
@@ -310,36 +311,61 @@ class EpochMaps:
     def __init__(
         self,
         pictures:list, # images in any form of `image_tensor`
-        folder:str|Path, # folder for one file per epoch
-        size:int, # side in pixels to which each picture is resized; larger images give finer maps
+        size:int, # side in pixels of the square that is seen of each picture; larger images give finer maps
     ):
-        self.pictures, self.folder, self.size = pictures, Path(folder), (size, size)
+        whole = [resize_batch(to_batch(picture), size)[0] for picture in pictures]
+        corners = [((x.shape[1]-size)//2, (x.shape[2]-size)//2) for x in whole]
+        self.pictures = [x[:, top:top+size, left:left+size] for x, (top, left) in zip(whole, corners)]
+        self.maps = {} # finished epochs -> maps (n, h, w) float16
 
-    def __call__(
-        self,
-        model:nn.Module, # network as it is now; one without attention is left out
-        epochs:int, # number of finished epochs
-    ):
-        if gives_attention(model):
-            maps = torch.cat([attention_maps(model, picture, self.size) for picture in self.pictures])
-            with atomic_path(self.folder/f"{epochs:04d}.npy") as tmp, open(tmp, "wb") as f:
-                np.save(f, maps.numpy().astype(np.float16))
+# %% ../nbs/65_maps.ipynb #28dc8cf6
+@patch
+def __call__(
+    self:EpochMaps,
+    model:nn.Module, # network as it is now; one without attention is left out
+    epochs:int, # number of finished epochs
+    checkpoint:Path=None, # checkpoint file of the run: maps are kept beside it, for a run that is resumed
+):
+    if not gives_attention(model):
+        return
+    folder = checkpoint and checkpoint.with_suffix(".maps")
+    if folder and not self.maps:
+        self.maps = self.read(folder, epochs)
+    maps = torch.cat([attention_maps(model, picture) for picture in self.pictures])
+    self.maps[epochs] = maps.numpy().astype(np.float16)
+    if folder:
+        with atomic_path(folder/f"{epochs:04d}.npy") as tmp, open(tmp, "wb") as f:
+            np.save(f, self.maps[epochs])
+
 
 # %% ../nbs/65_maps.ipynb #bb6a185b
+@patch
+def read(
+    self:EpochMaps,
+    folder:Path, # folder beside a checkpoint
+    epochs:int, # finished epochs of the run that goes on
+)->dict: # finished epochs -> maps, without those of an attempt that came further and left no checkpoint
+    "Read what an interrupted training kept"
+    files = [f for f in sorted(folder.glob("[0-9]*.npy")) if int(f.stem) < epochs]
+    try:
+        return {int(f.stem): np.load(f, allow_pickle=False) for f in files}
+    except (OSError, ValueError, EOFError) as e:
+        raise UserError(f"{folder} is damaged ({e})", "remove it; the training goes on without its earlier maps") from e
+
+# %% ../nbs/65_maps.ipynb #d8184651
 @patch
 def save(
     self:EpochMaps,
     path:str|Path, # `.npz` file to write: image (n, size, size, 3) uint8, epoch (e,), maps (e, n, h, w)
 ):
     "Write what was kept to one file; nothing if the network has no attention"
-    files = sorted(self.folder.glob("[0-9]*.npy"))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not files:
+    if not self.maps:
         return
-    pictures = [resize_batch(to_batch(picture), self.size)[0].permute(1, 2, 0) for picture in self.pictures]
-    image = (torch.stack(pictures)*255).round().byte().cpu().numpy()
+    image = (torch.stack(self.pictures)*255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    epochs = sorted(self.maps)
     with atomic_path(path) as tmp, open(tmp, "wb") as f:
-        np.savez(f, image=image, epoch=[int(f.stem) for f in files], maps=np.stack([np.load(f) for f in files]))
+        np.savez(f, image=image, epoch=epochs, maps=np.stack([self.maps[e] for e in epochs]))
 
 # %% ../nbs/65_maps.ipynb #49bb5144
 def input_saliency(

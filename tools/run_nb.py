@@ -33,6 +33,8 @@ def plan_runs(args):
     if not args.each:
         return stage, [(folder/f"{stage.name}.ipynb", given)]
     name, _, values = args.each.partition("=")
+    if not values:
+        fail(f"--each {args.each}: give it as NAME=A,B")
     each = {v: given | one_parameter("--each", f"{name}={v}", stage.notebook, names) for v in values.split(",")}
     return stage, [(folder/f"{stage.name}-{v}.ipynb", parameters) for v, parameters in each.items()]
 

@@ -77,8 +77,13 @@ def expand(name, entry, scale):
 
 def listed(params):
     "Names of sections; of another file than params.yaml as FILE:SECTION"
-    return [name for p in params for name in ([f"{file}:{n}" for file, names in p.items() for n in names]
-                                              if isinstance(p, dict) else [p])]
+    names = []
+    for entry in params:
+        if isinstance(entry, dict):
+            names += [f"{file}:{name}" for file, found in entry.items() for name in found]
+        else:
+            names.append(entry)
+    return names
 
 
 def read_stages(scale):

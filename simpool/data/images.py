@@ -12,14 +12,15 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids', 'to_rgb',
            'read_image', 'FolderImages', 'open_images', 'save_pointer', 'split_folder', 'open_split', 'Subset',
-           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'class_samples',
-           'decode_to', 'images_digest']
+           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids',
+           'class_samples', 'decode_to', 'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-from ..core import UserError, read_json, write_json
+from ..core import UserError, check_setting, read_json, write_json
 from .scenes import load_scenes, render_again
 
 # %% ../../nbs/21_data.images.ipynb #5780875d
@@ -261,13 +262,30 @@ class Photographs(Subset):
         index:np.ndarray, # indices of the images of each thing (n, photographs)
     ):
         index = np.asarray(index)
-        if index.ndim != 2:
-            raise UserError(f"index has {index.ndim} axes", "give one row of image numbers per thing")
+        if index.ndim != 2 or not index.size or index.dtype.kind not in "iu":
+            what = f"index is {index.dtype} of shape {index.shape}"
+            raise UserError(what, "give one row of image numbers per thing: (n, photographs)")
+        if index.min() < 0 or index.max() >= len(images):
+            raise UserError(f"index goes from {index.min()} to {index.max()}, there are {len(images)} images",
+                            "count from 0")
         super().__init__(images, index)
         self.label = self.label[:, 0]
 
     def __getitem__(self, i)->tuple[list[Image.Image], int]:
-        return [self.images[at][0] for at in self.index[i]], int(self.label[i])
+        return [self.read(at) for at in self.index[i]], int(self.label[i])
+
+# %% ../../nbs/21_data.images.ipynb #79b51930
+@patch
+def read(
+    self:Photographs,
+    at:int, # number of an image
+)->Image.Image: # the image; an error says its number
+    "Read one photograph"
+    try:
+        return self.images[at][0]
+    except (OSError, ValueError) as e:
+        e.image = int(at) # it belongs to several items, and is counted once
+        raise
 
 # %% ../../nbs/21_data.images.ipynb #88b0572b
 def photographs_of_folders(
@@ -275,10 +293,15 @@ def photographs_of_folders(
     n:int, # photographs per item
 )->Dataset: # items (list of n PIL images, folder id); 1: the images as they are
     "Pair every image with the next ones of its folder; of a folder with fewer images some serve twice"
+    check_setting("photographs", n, int, 1, 1000)
     if n == 1:
         return images
     label, index = np.asarray(images.label), np.empty((len(images), n), np.int64)
-    for thing in np.unique(label):
+    things, sizes = np.unique(label, return_counts=True)
+    if few := int((sizes < n).sum()):
+        print(f"simpool: {few} of {len(things)} folders hold fewer than {n} images, so the same image serves several "
+              "times there", file=sys.stderr)
+    for thing in things:
         members = np.flatnonzero(label == thing)
         index[members] = np.stack([np.roll(members, -k) for k in range(n)], 1)
     return Photographs(images, index)
@@ -291,6 +314,7 @@ def open_photographs(
     upright:bool=False, # turn images of a folder as their EXIF orientation says
 )->Dataset: # items (list of n PIL images, class id); (PIL image, class id) if n is 1
     "Open a split with several photographs of each thing"
+    check_setting("photographs", n, int, 1, 1000)
     images = open_split(folder, split, upright)
     if n == 1 or not isinstance(images, SceneImages):
         return photographs_of_folders(images, n)
@@ -303,6 +327,18 @@ def open_photographs(
         raise UserError(f"the photographs in {folder} are of different things", "run the data stage again")
     every = SceneImages(np.concatenate([s.image for s in sets]), np.tile(images.label, n), images.classes)
     return Photographs(every, np.arange(len(every)).reshape(n, -1).T)
+
+# %% ../../nbs/21_data.images.ipynb #749c50f6
+def object_ids(
+    folder:str|Path, # folder written by the data stage, or folder of a data set
+    split:str, # "train", "test" or "novel"
+)->np.ndarray: # one id per image (n,); images with the same id show one object
+    "Tell which images show one object"
+    path = Path(folder).expanduser()/f"{split}.npz"
+    if path.exists():
+        scenes = load_scenes(path)
+        return scenes.get("cut", np.arange(len(scenes["image"])))
+    return np.arange(len(open_split(folder, split)))
 
 # %% ../../nbs/21_data.images.ipynb #e3bb34ae
 def class_samples(

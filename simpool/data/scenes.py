@@ -256,7 +256,7 @@ def make_scenes(
     contrast:tuple[int, int]=(5, 25), # smallest and largest contrast of the background, in percent of the photo's
     render:int=1, # pixels per side of each pixel of a scene: the same scenes, `render` times as large
     photograph:int=0, # 0: the scenes; 1, 2, ...: a further photograph of the object of each
-)->dict[str, np.ndarray]: # image (n, size, size, 3), mask (n, size, size), label, box (n, 4), cut, photo
+)->dict[str, np.ndarray]: # image (n, size, size, 3), mask (n, size, size), label, box (n, 4), cut, photo, seed
     "Compose `n` scenes of a split"
     cutouts, photos = split_members(stamps, split)
     side = size*render
@@ -267,7 +267,8 @@ def make_scenes(
         scene = make_scene(stamps, words, cutouts, photos, size, extent, focus, contrast, render)
         image[i], mask[i], label[i], cut[i], photo[i] = scene
     box = np.array([mask_box(m) for m in mask], np.int64).reshape(n, 4)
-    return dict(image=image, mask=mask, label=label, box=box, cut=cut, photo=photo)
+    seeds = np.full(n, seed, np.int64) # for `render_again`
+    return dict(image=image, mask=mask, label=label, box=box, cut=cut, photo=photo, seed=seeds)
 
 # %% ../../nbs/20_data.scenes.ipynb #5dac6a8c
 def render_again(
@@ -275,10 +276,10 @@ def render_again(
     split:str, # split that they are of
     n:int, # number of scenes to render, the first ones
     render:int, # pixels per side of each pixel
-    seed:int=0, # seed of the scenes
 )->dict[str, np.ndarray]: # the same scenes, `render` times as large
     "Render stored scenes in more detail"
     stamps, size = load_stamps(), stored["image"].shape[1]
+    seed = int(stored["seed"][0]) if len(stored.get("seed", ())) else 0 # files of long ago have none
     if not np.array_equal(make_scenes(stamps, split, 1, size, seed)["image"], stored["image"][:1]):
         raise UserError("these scenes were made with other settings and cannot be rendered again", "use their own size")
     return make_scenes(stamps, split, min(n, len(stored["image"])), size, seed, render=render)
@@ -294,11 +295,11 @@ def save_scenes(
     return Path(path).expanduser()
 
 # %% ../../nbs/20_data.scenes.ipynb #64d2629d
-ARRAYS = "image", "mask", "label", "box", "cut", "photo" # of scenes
+ARRAYS = "image", "mask", "label", "box", "cut", "photo", "seed" # of scenes
 
 def load_scenes(
     path:str|Path, # `.npz` file written by `save_scenes`
-)->dict[str, np.ndarray]: # image, mask, label, box, cut, photo
+)->dict[str, np.ndarray]: # image, mask, label, box, cut, photo, seed
     "Read scenes from disk"
     path = Path(path).expanduser()
     if not path.exists():

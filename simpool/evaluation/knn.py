@@ -10,7 +10,7 @@ Nothing is trained and nothing is tuned, which is why the papers report it (SimP
 # %% auto #0
 __all__ = ['AT_A_TIME', 'CHUNK', 'ROUNDING', 'KEPT', 'grouped_topk', 'ExactSearch', 'rounding_norms', 'list_length',
            'ShortlistSearch', 'all_finite', 'check_table', 'check_features', 'use_shortlist', 'neighbors', 'vote',
-           'unit_rows', 'vote_accuracy', 'check_labels', 'knn_classify']
+           'unit_rows', 'vote_hits', 'check_labels', 'knn_hits', 'knn_classify']
 
 # %% ../../nbs/51_evaluation.knn.ipynb #d3419bd3
 import math
@@ -262,17 +262,16 @@ def unit_rows(
     return x/length[:, None].to(x.dtype) if (length != 1).any() else x
 
 # %% ../../nbs/51_evaluation.knn.ipynb #65874060
-def vote_accuracy(
+def vote_hits(
     score:Tensor, # scores (m, n_classes)
     classes:Tensor, # class id of each column (n_classes,), ascending
     test_y:Tensor, # test class ids (m,)
     k:int, # number of neighbors that voted
-)->tuple[float, float]: # top-1 and top-5 in percent
+)->Tensor: # whether the true class is the first, and among the first five (m, 2) bool
     "Compare the highest scores with the truth"
     ranked = score.sort(dim=1, descending=True, stable=True).indices[:, :min(5, k)]
     hit = classes[ranked] == test_y[:, None]
-    top1, top5 = (round(100*float(hit[:, :t].any(1).float().mean()), 3) for t in (1, 5))
-    return top1, top5
+    return torch.stack([hit[:, 0], hit.any(1)], 1)
 
 # %% ../../nbs/51_evaluation.knn.ipynb #1dcde90e
 def check_labels(
@@ -298,15 +297,15 @@ def check_labels(
     return y.flatten()
 
 # %% ../../nbs/51_evaluation.knn.ipynb #cab54a38
-def knn_classify(
+def knn_hits(
     train_x:Tensor, # training features (n, D) of any length and dtype
     train_y:Tensor, # training class ids (n,) or (n, 1), any integers
     test_x:Tensor, # test features (m, D) of any length and dtype
     test_y:Tensor, # test class ids (m,) or (m, 1)
     k:int|tuple[int, ...]=(10, 20, 100, 200), # numbers of neighbors; all from one search
     temperature:float=.07, # divisor of the cosine in the weights exp(cosine / temperature)
-)->dict[int, tuple[float, float]]: # k -> (top-1, top-5) in percent
-    "Classify by the votes of the k nearest neighbors (papers.md 4.1): cosine similarity, any class ids, any sizes"
+)->dict[int, Tensor]: # k -> whether the true class is the first, and among the first five (m, 2) bool
+    "Tell which images the votes of the k nearest neighbors classify rightly (papers.md 4.1)"
     train_x, test_x = map(torch.as_tensor, (train_x, test_x))
     train_y, test_y = check_labels(train_x, train_y, "train"), check_labels(test_x, test_y, "test")
     k = (k,) if isinstance(k, int) else tuple(k)
@@ -319,5 +318,18 @@ def knn_classify(
     result = {}
     for n in k:
         score = vote(similarity[:, :n], label[:, :n], len(classes), temperature)
-        result[n] = vote_accuracy(score, classes, test_y, n)
+        result[n] = vote_hits(score, classes, test_y, n)
     return result
+
+# %% ../../nbs/51_evaluation.knn.ipynb #6d914995
+def knn_classify(
+    train_x:Tensor, # training features (n, D) of any length and dtype
+    train_y:Tensor, # training class ids (n,) or (n, 1), any integers
+    test_x:Tensor, # test features (m, D) of any length and dtype
+    test_y:Tensor, # test class ids (m,) or (m, 1)
+    k:int|tuple[int, ...]=(10, 20, 100, 200), # numbers of neighbors; all from one search
+    temperature:float=.07, # divisor of the cosine in the weights exp(cosine / temperature)
+)->dict[int, tuple[float, float]]: # k -> (top-1, top-5) in percent
+    "Classify by the votes of the k nearest neighbors (papers.md 4.1): cosine similarity, any class ids, any sizes"
+    hits = knn_hits(train_x, train_y, test_x, test_y, k, temperature)
+    return {n: tuple(round(100*float(share), 3) for share in hit.float().mean(0)) for n, hit in hits.items()}
