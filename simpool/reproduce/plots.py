@@ -155,19 +155,19 @@ def slope(
     ax, # matplotlib axis
     values:list[float], # two numbers in percent: baseline, SimPool
     names:list[str], # their poolings, which decide color and marker
-    error:float=0., # half width of their interval
+    halves:list[float], # half widths of their intervals
     color:str=None, # color of the line and of both dots; None: each dot its own, the line gray
     label:str=None, # name in the legend
     dashes:str="-", # style of the line
 ):
     "Draw two dots with intervals, joined by a line"
     ax.plot([0, 1], values, dashes, color=color or ".2", lw=1.2, zorder=1, label=label)
-    for x, (value, name) in enumerate(zip(values, names)):
-        ax.errorbar(x, value, yerr=error, fmt=MARKERS[name], color=color or color_of(name), capsize=2, zorder=2)
+    for x, (value, name, half) in enumerate(zip(values, names, halves)):
+        ax.errorbar(x, value, yerr=half, fmt=MARKERS[name], color=color or color_of(name), capsize=2, zorder=2)
 
 # %% ../../nbs/72_reproduce.plots.ipynb #78541ada
 def show_slopes(
-    panels:list[dict], # title, names, trained, untrained (two numbers each, percent), error, note (the paper's values)
+    panels:list[dict], # title; two each: names, trained, untrained (percent), halves (of intervals); note
     chance:float, # percent, drawn as a dotted line
     ylabel:str="k-NN top-1, %", # label of the vertical axis
 ): # a matplotlib figure
@@ -179,8 +179,8 @@ def show_slopes(
         for ax in axes.flat[len(panels):]:
             ax.axis("off")
         for ax, panel in zip(axes.flat, panels):
-            slope(ax, panel["untrained"], panel["names"], panel["error"], COLORS["untrained"], "untrained", "--")
-            slope(ax, panel["trained"], panel["names"], panel["error"], label="trained")
+            slope(ax, panel["untrained"], panel["names"], panel["halves"], COLORS["untrained"], "untrained", "--")
+            slope(ax, panel["trained"], panel["names"], panel["halves"], label="trained")
             ax.axhline(chance, color="k", lw=.8, ls=":", label="chance")
             ax.set(xticks=[0, 1], xticklabels=panel["names"], xlim=(-.4, 1.4), ylim=(0, 100), title=panel["title"])
             ax.set_xlabel(panel.get("note", ""), fontsize=7)
@@ -207,7 +207,8 @@ def show_curves(
             ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
             if ticks is not None:
                 ax.set_xticks(range(len(ticks)), ticks)
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+        named = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels())}
+        fig.legend(named.values(), named, ncols=4, loc="outside upper center") # contenders of any panel
     plt.close(fig)
     return fig
 
