@@ -197,7 +197,7 @@ def move_weights(
     body.load_state_dict({k: state[k] for k in own})
     dropped = sorted({k.split(".")[0] for k in state if k not in own} - {"head", "fc", "classifier", "head_dist"})
     without = f" without {', '.join(dropped)}" if dropped else ""
-    print(f"simpool: {name}: trained weights{without}; the pooling is new and untrained", file=sys.stderr)
+    print(f"simpool: {name}: trained weights{without}; what a pooling has to learn is untrained", file=sys.stderr)
 
 # %% ../nbs/30_backbones.ipynb #e92d0d99
 def describe_network(
@@ -239,11 +239,11 @@ def check_rebuilt(
 def trained_stats(
     body:nn.Module, # timm network
     in_chans:int, # channels of the images
-)->tuple: # mean and standard deviation of each channel that its weights were trained with
-    "Ask timm how the images of a pretrained network were normalized"
+)->tuple: # mean and std of each channel, share of the center view, interpolation that its weights are made for
+    "Ask timm how the images of a pretrained network are prepared"
     config = timm.data.resolve_model_data_config(body)
-    stats = config["mean"], config["std"]
-    return tuple(tuple(v) if len(v) == in_chans else (sum(v)/len(v),)*in_chans for v in stats)
+    stats = (tuple(v) if len(v) == in_chans else (sum(v)/len(v),)*in_chans for v in (config["mean"], config["std"]))
+    return *stats, config["crop_pct"], config["interpolation"]
 
 def take_weights(
     trained:nn.Module, # timm network with the weights; a whole one, with its classifier
@@ -251,7 +251,7 @@ def take_weights(
     name:str, # its name, for the message
     in_chans:int, # channels of the images
 ):
-    "Load trained weights, and note how the images were normalized"
+    "Load trained weights, and note how the images are prepared"
     move_weights(trained, body, name)
     body.trained_stats = trained_stats(trained, in_chans)
 

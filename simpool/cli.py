@@ -11,11 +11,11 @@ comments of the source as help. What takes seconds to import is imported by the 
 
 # %% auto #0
 __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_args', 'number', 'file_path', 'add_network',
-           'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'run_knn', 'run_verify',
-           'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path',
-           'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor',
-           'build_parser', 'check_outputs', 'main']
+           'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size', 'run_knn',
+           'run_verify', 'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training',
+           'weights_path', 'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of',
+           'run_pretrain', 'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor',
+           'run_doctor', 'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -138,7 +138,7 @@ def add_knn(
     "Add the options of a k-NN evaluation"
     add_network(parser)
     parser.add_argument("--data", required=True, help="folder with train/ and val/ (or test/), one folder per class")
-    parser.add_argument("--size", type=number(1), default=224, help="side of the center view in pixels (%(default)s)")
+    parser.add_argument("--size", type=number(1), help="side of the center view in pixels; if not given, the network's")
     parser.add_argument("--k", type=number(1), nargs="+", default=[10, 20, 100, 200], help="neighbors (10 20 100 200)")
     parser.add_argument("--batch-size", type=number(1), default=128, help="images per batch (%(default)s)")
     parser.add_argument("--num-workers", type=number(0, 256), default=0, help="processes that read images (0)")
@@ -172,6 +172,15 @@ def print_accuracy(
     if max(k) > n_train:
         print(f"simpool: there are {n_train} training images, so a larger k means all of them", file=sys.stderr)
 
+# %% ../nbs/80_cli.ipynb #08dabeec
+def usual_size(
+    model, # network from `create_model`
+)->int: # side in pixels
+    "Return the size of images that a network was made for; 224 if nothing says it"
+    asked = (model.config or {}).get("img_size")
+    known = (asked, asked) if isinstance(asked, int) else asked or model.pretrained_cfg.get("input_size", (224,))[-2:]
+    return max(known)
+
 # %% ../nbs/80_cli.ipynb #35507cc6
 def run_knn(
     args:argparse.Namespace, # options of `add_knn`
@@ -188,7 +197,7 @@ def run_knn(
     if card and len(train.classes) != 1000:
         print(f"simpool: the card is of ImageNet-1k, {args.data} has {len(train.classes)} classes: the differences "
               "mean nothing", file=sys.stderr)
-    rows = verify(model, train, test, args.size, card, tuple(args.k), args.batch_size,
+    rows = verify(model, train, test, args.size or usual_size(model), card, tuple(args.k), args.batch_size,
                   device=pick_device(args.device), num_workers=args.num_workers)
     chance = 100/len(set(map(int, train.label)))
     if args.command == "verify":

@@ -342,7 +342,7 @@ class Interruption:
 
     def __exit__(self, *error):
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler) # None: not of Python
 
 # %% ../nbs/43_loop.ipynb #0e4ffefe
 @patch

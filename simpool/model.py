@@ -83,7 +83,7 @@ class PooledModel(nn.Module, PyTorchModelHubMixin, library_name="simpool", licen
         norm_first:bool=False, # normalize the tokens before the pooling, instead of the pooled vector after it
         num_classes:int=0, # classes of the linear classifier; 0: no classifier
         in_chans:int=3, # channels of the images
-        stats:tuple=None, # mean and std of each channel that images are normalized with; None: ImageNet's
+        stats:tuple=None, # mean and std of each channel, share and interpolation of `center_view`; None: ImageNet's
     ):
         super().__init__()
         self.body = body
@@ -129,6 +129,24 @@ def to_pool_input(
         x = x.mT.unflatten(-1, grid)
     return x, grid
 
+# %% ../nbs/31_model.ipynb #961c2bb5
+@patch
+def run_body(
+    self:PooledModel,
+    images:Tensor, # (B, C, H, W)
+)->Tensor: # tokens (B, prefix+N, D) or map (B, D, h, w)
+    "Compute the last features; where a network fails on images of another size than its own, say so"
+    try:
+        return last_features(self.body, images)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as e:
+        size, usual = tuple(images.shape[-2:]), (getattr(self.body, "pretrained_cfg", None) or {}).get("input_size")
+        if isinstance(e, (UserError, torch.OutOfMemoryError)) or usual is None or size == tuple(usual[1:]):
+            raise
+        asked = (self.config or {}).get("img_size")
+        remedy = f"use images of {usual[1]} x {usual[2]}" + ("" if asked else f", or try create_model(img_size={size})")
+        why = str(e).partition("\n")[0] or type(e).__name__
+        raise UserError(f"a {type(self.body).__name__} fails on images of {size[0]} x {size[1]} ({why})", remedy) from e
+
 # %% ../nbs/31_model.ipynb #c1e2a012
 @patch
 def features(
@@ -137,7 +155,7 @@ def features(
 )->tuple[Tensor, tuple[int, int]]: # tokens (B, N, D), with prefix for CLS, or map (B, D, h, w); grid (h, w)
     "Compute the features that the pooling reads"
     self.check_images(images)
-    return self.to_pool_input(last_features(self.body, images), images)
+    return self.to_pool_input(self.run_body(images), images)
 
 @patch
 def tokens(
@@ -208,7 +226,7 @@ def plain_cls_rows(
     seen, attn = {}, self.body.blocks[-1].attn
     hook = attn.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
     try:
-        last_features(self.body, images)
+        self.run_body(images)
     finally:
         hook.remove()
     x = seen["x"] # (B, prefix+N, D), normalized input of the last attention
@@ -231,7 +249,7 @@ def read_cls_rows(
     try:
         if usual is not None:
             attn.fused_attn = False
-        last_features(self.body, images)
+        self.run_body(images)
     finally:
         hook.remove()
         if usual is not None:
@@ -360,7 +378,7 @@ def create_model(
     norm_first:bool=False, # transformers: norm before the pooling (official supervised) or after (self-supervised)
     positions:str="timm", # position embeddings as in the code of "timm", "dino" or "simpool"; see `set_positions`
     pool_kwargs:dict=None, # options of `create_pool`, e.g. dict(value_min="batch", use_beta=True)
-    stats:tuple=None, # mean and std per channel that images are normalized with; None: as pretrained, or ImageNet's
+    stats:tuple=None, # mean and std per channel, share and interpolation of `center_view`; None: as pretrained
     **timm_kwargs, # options of the timm model, e.g. pretrained=True, drop_path_rate=0.1
 )->PooledModel: # `model(images) -> (B, D)`, `.tokens(images)`, `.attention(images)`
     "Build a network with a pooling"
@@ -454,8 +472,10 @@ def pretrained_cfg(
 )->dict: # timm's entries; mean and std are those that the model's images are normalized with
     "Describe the input of the network for `timm.data.resolve_model_data_config`"
     config = dict(getattr(self.body, "pretrained_cfg", None) or {})
-    mean, std = self.stats or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    return config | dict(mean=tuple(mean), std=tuple(std), num_classes=self.num_classes, classifier="head")
+    names = "mean", "std", "crop_pct", "interpolation"
+    stats = dict(zip(names, self.stats or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)))
+    stats |= dict(mean=tuple(stats["mean"]), std=tuple(stats["std"]))
+    return config | stats | dict(num_classes=self.num_classes, classifier="head")
 
 @patch(as_prop=True)
 def default_cfg(

@@ -137,6 +137,19 @@ def test_recipes(project, results, monkeypatch):
     assert table.best_iou_4x.notna().tolist() == [False, True] and facts["trials"] == [trial]
 
 
+def test_ablations(project, results, monkeypatch):
+    "Every variant has a row per pooling, split and measure, and its difference from the recipe"
+    small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, n_finer=6, workers=1)
+    names = ["as chosen", "no gamma", "KoLeo", "2 local views of 16 px"]
+    run(project, "ablations", monkeypatch, only=names, seeds=[0], **small)
+    table, _ = read_table(results/"ablations")
+    assert table.variant.unique().tolist() == names and set(table.split) == {"test", "novel"}
+    assert "cls" not in set(table[table.variant == "no gamma"].pool), "the exponent is SimPool's"
+    at = table[(table.measure == "knn") & (table.split == "test") & (table.pool == "simpool")].set_index("variant")
+    assert at.gain["KoLeo"] == pytest.approx(at.value["KoLeo"] - at.value["as chosen"], abs=1e-3)
+    assert (at.gain["as chosen"], (results/"ablations"/"figure.png").stat().st_size > 5000) == (0, True)
+
+
 def check_table_2(results, knn):
     "It has the classifier's accuracy, the k-NN of the k-NN table, and the paper's numbers"
     table, _ = read_table(results/"table_2")
@@ -148,6 +161,8 @@ def check_table_2(results, knn):
     metrics = json.loads((results/"table_2"/"metrics.json").read_text())
     baseline = metrics["vit.cls.test.top1"]
     assert metrics["vit.test.difference"] == pytest.approx(row.top1 - baseline, abs=.02)
+    assert row.gain == pytest.approx(row.top1 - baseline, abs=.02) and row.gain_interval >= 0
+    assert (results/"table_2"/"curves.png").stat().st_size > 5000
 
 
 def check_pages(folder):

@@ -167,12 +167,12 @@ def stack_images(
 
 def normalize(
     images:Tensor, # images (B, C, H, W): uint8, or float in 0..1
-    stats:tuple=None, # mean and standard deviation of each channel, e.g. `model.stats`; None: those of ImageNet
+    stats:tuple=None, # mean and std of each channel, e.g. of `model.stats`, which may go on; None: those of ImageNet
 )->Tensor: # float, zero mean and unit variance on images with these statistics
     "Normalize a batch of images; without stats, other than three channels get mean 1/2 and standard deviation 1/4"
     x = images.float().div_(255) if images.dtype == torch.uint8 else images.clone() # changed in place from here on
     C = x.shape[1]
-    mean, std = map(x.new_tensor, stats or ((MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C)))
+    mean, std = map(x.new_tensor, (stats or ((MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C)))[:2])
     rows = x.permute(0, 2, 3, 1)
     if rows.is_contiguous(): # whole rows at a time: three numbers at a time would take three times as long
         rows.flatten(2).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3]))
@@ -195,12 +195,15 @@ def shorten(
 def center_view(
     image:Image.Image, # image of any size
     size:int, # side of the result in pixels
+    share:float=None, # share of the resized image's shorter side that is kept; None: the papers' 224/256
+    interpolation:str="bicubic", # "bicubic", "bilinear", "nearest", "box", "hamming" or "lanczos"
 )->Image.Image: # (size, size)
-    "Resize the shorter side to 256/224 of `size` (bicubic) and crop the center"
+    "Resize the shorter side to 256/224 of `size`, or as `share` says, and crop the center"
     if image.size == (size, size):
         return image
-    image, side = shorten(image), round(size*256/224)
+    image, side = shorten(image), round(size*256/224) if share is None else int(size/share)
     w, h = image.size
     w, h = (side, round(side*h/w)) if w < h else (round(side*w/h), side)
     left, top = (w-size)//2, (h-size)//2
-    return image.resize((w, h), Image.Resampling.BICUBIC).crop((left, top, left+size, top+size))
+    resample = Image.Resampling[interpolation.upper()]
+    return image.resize((w, h), resample).crop((left, top, left+size, top+size))

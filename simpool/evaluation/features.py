@@ -27,18 +27,20 @@ from ..data.transforms import center_view, normalize, stack_images
 def stack_centers(
     items:list[tuple], # (PIL image, class id)
     size:int, # side of the center view in pixels
+    view:tuple=(), # further arguments of `center_view`
 )->Tensor: # (B, C, size, size) uint8
     "Cut the center views of a batch; a loader's process can import this, however it was started"
-    return stack_images([center_view(im, size) for im, _ in items])
+    return stack_images([center_view(im, size, *view) for im, _ in items])
 
 def eval_loader(
     images:Dataset, # items (PIL image, class id)
     size:int, # side of the center view in pixels
     batch_size:int=128, # images per batch; larger batches are slower on a CPU
     num_workers:int=0, # processes that read images
+    view:tuple=(), # further arguments of `center_view`
 )->DataLoader: # batches (B, C, size, size) uint8, in the order of the dataset
     "Return the center views of a dataset in batches"
-    collate = partial(stack_centers, size=size)
+    collate = partial(stack_centers, size=size, view=view)
     return DataLoader(images, batch_size, collate_fn=collate, num_workers=num_workers)
 
 # %% ../../nbs/50_evaluation.features.ipynb #700b1819
@@ -71,13 +73,13 @@ def each_batch(
     precision:str="fp32", # "fp32", "bf16" or "auto"; evaluation takes little time, so float32 is the default
     desc:str="features", # label of the progress bar
     table:str|Path=None, # .npy file for results larger than memory; None: keep them in memory
-    stats:tuple=None, # mean and standard deviation that the network expects, `model.stats`; None: those of ImageNet
+    stats:tuple=None, # what the network expects, `model.stats`: mean, std, more for `center_view`; None: ImageNet's
     **loader, # batch_size and num_workers of `eval_loader`
 )->Tensor: # results (n, ...) float32, on the CPU
     "Apply a function to all images of a dataset, batch by batch"
     device = torch.device(device)
     def batches()->Iterator[Tensor]:
-        for x in progress(eval_loader(images, size, **loader), desc):
+        for x in progress(eval_loader(images, size, view=tuple(stats or ())[2:], **loader), desc):
             with autocast(device, precision):
                 y = fn(normalize(x.to(device), stats))
             yield y.float().cpu()
