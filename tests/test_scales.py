@@ -115,3 +115,17 @@ def test_a_quoted_scale_is_replaced(checkout):
 def test_make_does_what_is_tested_here():
     recipe = (ROOT/"Makefile").read_text().partition("repro: env")[2].partition("\n\n")[0]
     assert "tools/set_scale.py $(SCALE)" in recipe and "dvc repro" in recipe and "exp run" not in recipe
+
+
+def test_make_in_a_folder_with_a_space(tmp_path):
+    "The programs of the environment are found there"
+    folder = tmp_path/"my clone"
+    programs = folder/".venv"/"bin"
+    programs.mkdir(parents=True)
+    shutil.copy(ROOT/"Makefile", folder)
+    for name in ("dvc", "python"):
+        (programs/name).write_text('#!/bin/sh\necho "$(basename "$0") $@"\n')
+        (programs/name).chmod(0o755)
+    for target, command in (("repro", "dvc repro"), ("test", "python -m pytest -q"), ("drill", "python tools/drill")):
+        made = subprocess.run(["make", "-s", "-o", "env", target], cwd=folder, capture_output=True, text=True)
+        assert (made.returncode, made.stdout.strip()) == (0, command), made.stderr
