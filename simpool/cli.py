@@ -176,10 +176,8 @@ def print_accuracy(
 def usual_size(
     model, # network from `create_model`
 )->int: # side in pixels
-    "Return the size of images that a network was made for; 224 if nothing says it"
-    asked = (model.config or {}).get("img_size")
-    known = (asked, asked) if isinstance(asked, int) else asked or model.pretrained_cfg.get("input_size", (224,))[-2:]
-    return max(known)
+    "Return the larger side of the images that a network was made for; 224 if nothing says it"
+    return max(model.usual_size or (224,))
 
 # %% ../nbs/80_cli.ipynb #35507cc6
 def run_knn(
@@ -418,7 +416,8 @@ def finished(
     facts = read_json(log, "remove it") if log.exists() else {}
     if facts.get("command") != command_of(args):
         raise UserError(f"{out} is there already, from another run", "remove it, or name another --out")
-    if facts.get("images_digest") != images_digest(open_training_images(args.data, args.upright, args.photographs)):
+    stated = facts.get("images_digest") # not in files of long ago
+    if stated and stated != images_digest(open_training_images(args.data, args.upright, args.photographs)):
         raise UserError(f"{out} was trained on other images than {args.data} holds now",
                         "remove it to train again, or name another --out")
     load_tensors(out) # an error if it has changed

@@ -12,9 +12,9 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 # %% auto #0
 __all__ = ['KEPT', 'LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'end_training', 'RunState', 'remedy', 'finite_means',
            'named_tensors', 'check_weights', 'checkpoint_path', 'differences', 'saved_config', 'others_in',
-           'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Interruption', 'Checkpointer', 'Rest',
-           'load_rest', 'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch', 'run_from', 'start_run',
-           'run_epochs', 'fit']
+           'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Interruption', 'ignore_signals',
+           'Checkpointer', 'Rest', 'load_rest', 'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch',
+           'run_from', 'start_run', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import json
@@ -306,7 +306,8 @@ def resume(
         if weights_only:
             return RunState()
         set_rng_state(state["rng"])
-        return RunState(**{name: state[name] for name in KEPT})
+        place = {name: state[name] for name in KEPT if name != "origin"}
+        return RunState(**place, origin=state.get("origin", "")) # older files have none
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
         why = " ".join(line.strip() for line in str(e).splitlines()[:2])[:200] # torch names every missing weight
         raise UserError(f"{path} is no checkpoint of this run ({type(e).__name__}: {why})",
@@ -333,16 +334,19 @@ def resume_newest(
 class Interruption:
     "Note Ctrl-C and SIGTERM inside a block, so that they can be obeyed between two steps; the second time at once"
     def __init__(self):
-        self.asked, self.process, self.before = False, os.getpid(), {}
+        self.asked, self.before = False, {} # whether to stop; usual handlers by signal
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread(): # Python allows no other thread
-            self.before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+            usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.before = {n: h for n, h in usual.items() if h not in (signal.SIG_IGN, None)} # None: not of Python
+            for number in self.before:
+                signal.signal(number, self.note)
         return self
 
     def __exit__(self, *error):
         for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler) # None: not of Python
+            signal.signal(number, handler)
 
 # %% ../nbs/43_loop.ipynb #0e4ffefe
 @patch
@@ -352,14 +356,17 @@ def note(
     frame, # where it came
 ):
     "Handle a signal"
-    if os.getpid() != self.process: # a loader's process: it goes on until the run tells it to end
-        if number == signal.SIGTERM:
-            sys.exit()
-        return
     if self.asked:
         raise KeyboardInterrupt
     self.asked = True
     print("simpool: interrupted; stops after this step (once more: at once)", file=sys.stderr)
+
+def ignore_signals(
+    worker:int, # number of the loader's process
+):
+    "Leave signals to the run, which ends its loader: Ctrl-C and SIGTERM often reach the whole group of processes"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 # %% ../nbs/43_loop.ipynb #72dc43be
 class Checkpointer:
@@ -445,7 +452,8 @@ def load_rest(
     batches.set_epoch(run.epoch)
     batches.unreadable = dict(run.unreadable)
     pin, generator = device.type == "cuda", batches.generator(run.batch)
-    loader = DataLoader(Rest(batches, run.batch), None, num_workers=num_workers, pin_memory=pin, generator=generator)
+    loader = DataLoader(Rest(batches, run.batch), None, num_workers=num_workers, pin_memory=pin, generator=generator,
+                        worker_init_fn=ignore_signals)
     return LoaderMonitor(loader, device)
 
 # %% ../nbs/43_loop.ipynb #6f13d04d
@@ -461,24 +469,33 @@ def keep(
 
 # %% ../nbs/43_loop.ipynb #bd8031b5
 @patch
+def stop(
+    self:Checkpointer,
+    run:RunState, # where the run stands
+    kept:str, # end of a message: where its checkpoint is
+):
+    "End the run as an interruption asks for"
+    kept = f"{kept}; the same call goes on from there" if kept else "; nothing is kept, the same call starts anew"
+    raise KeyboardInterrupt(f"{self.desc}: interrupted in epoch {run.epoch}{kept}")
+
+@patch
 def obey(
     self:Checkpointer,
     run:RunState, # where the run stands
 ):
     "End the run, with a checkpoint, if an interruption was asked for"
     if self.interruption.asked:
-        kept = self.keep(run)
-        kept = f"{kept}; the same call goes on from there" if kept else "; nothing is kept, the same call starts anew"
-        raise KeyboardInterrupt(f"{self.desc}: interrupted in epoch {run.epoch}{kept}")
+        self.stop(run, self.keep(run))
 
+# %% ../nbs/43_loop.ipynb #7be997f6
 @patch
 def between_steps(
     self:Checkpointer,
     run:RunState, # where the run stands
     last:bool=False, # whether it ends here
 ):
-    "Write a checkpoint if one is due, and end the run if an interruption was asked for"
-    if last or self.due():
+    "Write a checkpoint if one is due, or if an interruption was asked for, which then ends the run"
+    if not self.interruption.asked and (last or self.due()):
         self.save(run)
     self.obey(run)
 
@@ -508,10 +525,10 @@ def keep_on_error(
     "Go through batches; if one cannot be loaded, write a checkpoint before the error is passed on"
     try:
         yield from batches
-    except RuntimeError: # Ctrl-C may reach the loader's processes first
-        saver.obey(run)
-        raise
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RuntimeError) as e:
+        saver.obey(run) # the signal may have reached the loader's processes first
+        if isinstance(e, RuntimeError):
+            raise
         kept = saver.keep(run)
         if isinstance(e, UserError):
             raise UserError(f"{saver.desc}: {e} (skip_unreadable lets images be skipped){kept}") from e
@@ -613,8 +630,8 @@ def run_epochs(
 ):
     "Train epoch by epoch, and say what a task complains about"
     first, said = run.epoch, None
-    if on_epoch and run.epoch == run.batch == 0:
-        on_epoch(task.network, 0, saver.path)
+    if on_epoch and run.batch == 0:
+        on_epoch(task.network, run.epoch, saver.path)
     while run.epoch < ends[0]:
         train_epoch(task, batches, run, num_workers, saver, bar, warn=run.epoch == first)
         bar.set_postfix(epoch=f"{run.epoch}/{ends[1]}", loss=f"{run.log[-1]['loss']:.3f}")

@@ -329,7 +329,9 @@ def __call__(
     if not gives_attention(model):
         return
     folder = checkpoint and checkpoint.with_suffix(".maps")
-    if folder and not self.maps:
+    if epochs == 0: # a new training
+        self.maps = {}
+    elif folder and not self.maps:
         self.maps = self.read(folder, epochs)
     maps = torch.cat([attention_maps(model, picture) for picture in self.pictures])
     self.maps[epochs] = maps.numpy().astype(np.float16)

@@ -129,6 +129,15 @@ def to_pool_input(
         x = x.mT.unflatten(-1, grid)
     return x, grid
 
+# %% ../nbs/31_model.ipynb #bfb13c1f
+@patch(as_prop=True)
+def usual_size(
+    self:PooledModel,
+)->tuple[int, int]|None: # (h, w); None: nothing says it
+    "Return the size of images that the network was made for"
+    size = (self.config or {}).get("img_size") or (getattr(self.body, "pretrained_cfg", None) or {}).get("input_size")
+    return size and ((size, size) if isinstance(size, int) else tuple(size)[-2:])
+
 # %% ../nbs/31_model.ipynb #961c2bb5
 @patch
 def run_body(
@@ -139,11 +148,13 @@ def run_body(
     try:
         return last_features(self.body, images)
     except (RuntimeError, AssertionError, ValueError, IndexError) as e:
-        size, usual = tuple(images.shape[-2:]), (getattr(self.body, "pretrained_cfg", None) or {}).get("input_size")
-        if isinstance(e, (UserError, torch.OutOfMemoryError)) or usual is None or size == tuple(usual[1:]):
+        size, weight = tuple(images.shape[-2:]), next(self.body.parameters())
+        alike = (images.dtype, images.device) == (weight.dtype, weight.device) # else this is the reason
+        if isinstance(e, (UserError, torch.OutOfMemoryError)) or not alike or self.usual_size in (None, size):
             raise
         asked = (self.config or {}).get("img_size")
-        remedy = f"use images of {usual[1]} x {usual[2]}" + ("" if asked else f", or try create_model(img_size={size})")
+        h, w = self.usual_size
+        remedy = f"use images of {h} x {w}" + ("" if asked else f", or try create_model(img_size={size})")
         why = str(e).partition("\n")[0] or type(e).__name__
         raise UserError(f"a {type(self.body).__name__} fails on images of {size[0]} x {size[1]} ({why})", remedy) from e
 

@@ -1,5 +1,6 @@
 "The experiments run end to end on a few scenes: data, trainings, evaluations, report; then from a class folder."
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -139,7 +140,8 @@ def test_recipes(project, results, monkeypatch):
 
 def test_ablations(project, results, monkeypatch):
     "Every variant has a row per pooling, split and measure, and its difference from the recipe"
-    small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, n_finer=6, workers=1)
+    small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, n_finer=6, workers=2)
+    small |= dict(out_dim=37) # arrives in the processes that train
     names = ["as chosen", "no gamma", "KoLeo", "2 local views of 16 px"]
     run(project, "ablations", monkeypatch, only=names, seeds=[0], **small)
     table, _ = read_table(results/"ablations")
@@ -147,6 +149,8 @@ def test_ablations(project, results, monkeypatch):
     assert "cls" not in set(table[table.variant == "no gamma"].pool), "the exponent is SimPool's"
     at = table[(table.measure == "knn") & (table.split == "test") & (table.pool == "simpool")].set_index("variant")
     assert at.gain["KoLeo"] == pytest.approx(at.value["KoLeo"] - at.value["as chosen"], abs=1e-3)
+    rows = [json.loads(f.read_text()) for f in (project/"runs"/"scratch"/"ablations").glob("*.json")]
+    assert len(rows) == 7 and all(row["entropy_limit"] == pytest.approx(math.log(37)) for row in rows)
     assert (at.gain["as chosen"], (results/"ablations"/"figure.png").stat().st_size > 5000) == (0, True)
 
 

@@ -1,6 +1,10 @@
 "What is sent to a loader's processes can be sent, however they are started, and is small."
 import io
+import os
 import pickle
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,3 +48,45 @@ def test_evaluation_starts_processes_every_way(method):
     loader = eval_loader(IMAGES, 32, 4)
     other = DataLoader(IMAGES, 4, collate_fn=loader.collate_fn, num_workers=1, multiprocessing_context=method)
     assert torch.equal(alone, torch.cat(list(other)))
+
+
+TRAINING = """
+import sys
+import torch
+from torch import nn
+from simpool.data.images import SceneImages
+from simpool.loop import DeterministicBatches, fit
+
+class Slow:
+    def __init__(self):
+        self.model = nn.Linear(1, 1)
+        self.parts = dict(model=self.model)
+
+    def step(self, batch, step, epoch):
+        print(step, flush=True)
+        torch.randn(400, 400).matmul(torch.randn(400, 400)) # a step takes a moment
+        return dict(loss=torch.tensor(1.))
+
+def collate(images, labels, rng):
+    return torch.tensor(labels)
+
+if __name__ == "__main__":
+    torch.multiprocessing.set_start_method(sys.argv[2])
+    images = SceneImages(torch.zeros(64, 4, 4, 3, dtype=torch.uint8).numpy())
+    fit(Slow(), DeterministicBatches(images, collate, 1, 0), 10**6, sys.argv[1], dict(x=1), num_workers=2, every_s=1e9)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_signals_to_all_processes_of_a_run(tmp_path, number, method):
+    "Ctrl-C in a terminal, or the end of a job's time, reach the loader's processes too: a checkpoint is written"
+    (tmp_path/"train.py").write_text(TRAINING)
+    run = subprocess.Popen([sys.executable, "train.py", tmp_path/"run", method], cwd=tmp_path, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while run.stdout.readline().strip() != "70": # in the second epoch
+        assert run.poll() is None, run.stderr.read()
+    os.killpg(run.pid, number)
+    _, err = run.communicate(timeout=120)
+    assert err.splitlines()[-1].startswith("KeyboardInterrupt: train: interrupted in epoch"), err
+    assert "the run stands in" in err and list((tmp_path/"run").glob("*.pt"))

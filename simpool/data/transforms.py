@@ -198,7 +198,7 @@ def center_view(
     share:float=None, # share of the resized image's shorter side that is kept; None: the papers' 224/256
     interpolation:str="bicubic", # "bicubic", "bilinear", "nearest", "box", "hamming" or "lanczos"
 )->Image.Image: # (size, size)
-    "Resize the shorter side to 256/224 of `size`, or as `share` says, and crop the center"
+    "Resize the shorter side to 256/224 of `size` (or by `share`) and crop the center; of this size it stays as it is"
     if image.size == (size, size):
         return image
     image, side = shorten(image), round(size*256/224) if share is None else int(size/share)

@@ -76,6 +76,8 @@ def jaccard(
     "Return intersection over union of masks; two empty masks agree"
     target = check_masks(target)
     pred = check_masks(pred, len(target))
+    if pred.shape != target.shape:
+        raise UserError(f"masks of {tuple(pred.shape)} and of {tuple(target.shape)} cannot be compared", "resize one")
     intersection, union = (pred & target).sum((1, 2)), (pred | target).sum((1, 2))
     return torch.where(union > 0, intersection/union.clamp(min=1), 1.)
 
@@ -182,7 +184,7 @@ def box_accuracy(
     levels:float|tuple[float, ...], # IoU from which a box counts as found
 )->dict: # level -> percent of images, at the level's best threshold; "mean" of the levels
     "Count the images whose object is found"
-    levels = (levels,) if isinstance(levels, float) else levels
+    levels = np.atleast_1d(levels).tolist()
     accuracy = {level: float(100*(ious >= level).mean(0).max()) for level in levels}
     return accuracy | dict(mean=float(np.mean(list(accuracy.values()))))
 
@@ -262,6 +264,7 @@ def trivial_baselines(
     boxes:np.ndarray, # true boxes (B, 4): x0, y0, x1, y1 in pixels
 )->dict[str, dict[str, float]]: # "uniform" and "center box" -> mass, iou, best_iou, max_box_acc
     "Return what maps reach that never saw the image: a uniform map, and the best centered boxes (one per measure)"
+    masks = check_masks(masks)
     size, sides = masks.shape[-2:], [s/20 for s in range(1, 21)]
     scores = [box_scores(masks, center_box(size, side)) for side in sides]
     best = {measure: max(score[measure] for score in scores) for measure in ("mass", "iou")}
