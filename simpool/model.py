@@ -148,13 +148,16 @@ def run_body(
     try:
         return last_features(self.body, images)
     except (RuntimeError, AssertionError, ValueError, IndexError) as e:
-        size, weight = tuple(images.shape[-2:]), next(self.body.parameters())
+        size, usual, weight = tuple(images.shape[-2:]), self.usual_size, next(self.body.parameters())
+        made = tuple((getattr(self.body, "pretrained_cfg", None) or {}).get("input_size", ()))[1:] # by timm
         alike = (images.dtype, images.device) == (weight.dtype, weight.device) # else this is the reason
-        if isinstance(e, (UserError, torch.OutOfMemoryError)) or not alike or self.usual_size in (None, size):
+        if isinstance(e, (UserError, torch.OutOfMemoryError)) or not alike or not made or size == made:
             raise
-        asked = (self.config or {}).get("img_size")
-        h, w = self.usual_size
-        remedy = f"use images of {h} x {w}" + ("" if asked else f", or try create_model(img_size={size})")
+        remedy = f"use images of {usual[0]} x {usual[1]}"
+        if size == usual:
+            remedy = f"perhaps it takes no img_size: leave it out, and use images of {made[0]} x {made[1]}"
+        elif usual == made:
+            remedy += f", or try create_model(img_size={size})"
         why = str(e).partition("\n")[0] or type(e).__name__
         raise UserError(f"a {type(self.body).__name__} fails on images of {size[0]} x {size[1]} ({why})", remedy) from e
 
