@@ -413,7 +413,10 @@ def finished(
     if not out.exists():
         return False
     log = beside(out, ".json")
-    facts = read_json(log, "remove it") if log.exists() else {}
+    if not log.exists():
+        raise UserError(f"{out} is there already, but not its log {log.name}, so nobody knows which run wrote it",
+                        "remove it, or name another --out")
+    facts = read_json(log, "remove it")
     if facts.get("command") != command_of(args):
         raise UserError(f"{out} is there already, from another run", "remove it, or name another --out")
     stated = facts.get("images_digest") # not in files of long ago

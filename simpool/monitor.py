@@ -47,10 +47,13 @@ class LoaderMonitor:
         self.skip = skip
         self.wait_fractions = [] # one per step from the second on, between 0 and 1
 
-# %% ../nbs/42_monitor.ipynb #6555657a
+# %% ../nbs/42_monitor.ipynb #7fdba631
 @patch
-def __iter__(self:LoaderMonitor):
-    batches = iter(self.loader)
+def timed(
+    self:LoaderMonitor,
+    batches, # iterator over batches
+):
+    "Pass on batches, and note how long each step waited"
     stepped = None # start of the last step, and the event at the end of its work
     while True:
         asked = time.perf_counter()
@@ -66,6 +69,15 @@ def __iter__(self:LoaderMonitor):
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self.device))
         stepped = (started, done)
+
+# %% ../nbs/42_monitor.ipynb #6555657a
+@patch
+def __iter__(self:LoaderMonitor):
+    batches = iter(self.loader)
+    try:
+        yield from self.timed(batches)
+    finally: # an error that is passed on keeps the loader's processes alive, and the program would wait for them
+        getattr(batches, "_shutdown_workers", lambda: None)()
 
 # %% ../nbs/42_monitor.ipynb #73f6f323
 @patch

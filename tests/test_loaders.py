@@ -90,3 +90,22 @@ def test_signals_to_all_processes_of_a_run(tmp_path, number, method):
     _, err = run.communicate(timeout=120)
     assert err.splitlines()[-1].startswith("KeyboardInterrupt: train: interrupted in epoch"), err
     assert "the run stands in" in err and list((tmp_path/"run").glob("*.pt"))
+
+
+DAMAGED = TRAINING.replace("    fit(", """    class Damaged(torch.utils.data.Dataset):
+        def __len__(self):
+            return 64
+
+        def __getitem__(self, i):
+            if i == 40:
+                raise OSError("40.png cannot be read")
+            return images[i]
+    fit(""").replace("DeterministicBatches(images", "DeterministicBatches(Damaged()")
+
+
+def test_an_error_in_a_process_of_the_loader_ends_the_run(tmp_path):
+    "It is passed on, and nothing waits for the processes"
+    (tmp_path/"train.py").write_text(DAMAGED)
+    command = [sys.executable, "train.py", tmp_path/"run", "fork"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1 and run.stderr.splitlines()[-1].endswith("40.png cannot be read"), run.stderr

@@ -74,8 +74,8 @@ def jaccard(
     target:Tensor, # true masks (B, H, W) bool
 )->Tensor: # IoU of each pair (B,), between 0 and 1
     "Return intersection over union of masks; two empty masks agree"
-    target = check_masks(target)
-    pred = check_masks(pred, len(target))
+    pred = check_masks(pred)
+    target = check_masks(target, len(pred))
     if pred.shape != target.shape:
         raise UserError(f"masks of {tuple(pred.shape)} and of {tuple(target.shape)} cannot be compared", "resize one")
     intersection, union = (pred & target).sum((1, 2)), (pred | target).sum((1, 2))
@@ -133,6 +133,7 @@ def map_scores(
     mass:float=.6, # share of the attention that the mask for IoU holds
 )->dict[str, Tensor]: # mass, iou, best_iou: one number per image (B,)
     "Return how much of each map lies on its object, by every measure that needs a mask"
+    masks = check_masks(masks, len(maps))
     iou = jaccard(mass_mask(maps, masks.shape[-2:], mass), masks)
     return dict(mass=attention_mass(maps, masks), iou=iou, best_iou=best_iou(maps, masks))
 
