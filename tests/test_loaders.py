@@ -51,6 +51,7 @@ def test_evaluation_starts_processes_every_way(method):
 
 
 TRAINING = """
+import signal
 import sys
 import torch
 from torch import nn
@@ -71,6 +72,7 @@ def collate(images, labels, rng):
     return torch.tensor(labels)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background jobs ignore it
     torch.multiprocessing.set_start_method(sys.argv[2])
     images = SceneImages(torch.zeros(64, 4, 4, 3, dtype=torch.uint8).numpy())
     fit(Slow(), DeterministicBatches(images, collate, 1, 0), 10**6, sys.argv[1], dict(x=1), num_workers=2, every_s=1e9)
