@@ -49,7 +49,7 @@ def attention_mass(
     maps:Tensor, # attention maps (B, h, w), each sums to one
     masks:Tensor, # true objects (B, H, W) bool
 )->Tensor: # shares of the attention that lie on the object (B,)
-    "Return the mass of each map inside its mask; a patch's weight is spread evenly over its pixels"
+    "Return the mass of each map inside its mask, to the pixel where the grid divides the mask, else approximately"
     maps = check_maps(maps)
     masks = check_masks(masks, len(maps))
     share = F.adaptive_avg_pool2d(masks[:, None].float(), maps.shape[-2:])[:, 0] # of each patch that is object
