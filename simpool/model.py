@@ -10,9 +10,9 @@ Transformers can process images of several sizes in one pass; that is `model.pac
 
 # %% auto #0
 __all__ = ['MODEL_CARD', 'EXECUTION', 'PooledModel', 'init_linear', 'init_as_official', 'is_transformer', 'reads_cls',
-           'make_pool', 'split_backbone', 'checked', 'create_model', 'baseline_pool', 'from_config', 'check_numbers',
-           'load_weights', 'compare_config', 'check_config', 'structure_digest', 'can_pack', 'packed_attention',
-           'packed_drop', 'packed_block', 'packed_features']
+           'make_pool', 'split_backbone', 'checked', 'usual_stats', 'create_model', 'baseline_pool', 'from_config',
+           'check_numbers', 'load_weights', 'compare_config', 'check_config', 'structure_digest', 'can_pack',
+           'packed_attention', 'packed_drop', 'packed_block', 'packed_features']
 
 # %% ../nbs/31_model.ipynb #0081542c
 import hashlib
@@ -381,6 +381,15 @@ def checked(
         raise UserError(f"pool_kwargs must be a dictionary, got {options!r}", "for example dict(num_heads=4)")
     return arguments
 
+# %% ../nbs/31_model.ipynb #28a3d558
+def usual_stats(
+    body:nn.Module, # network of `build_body`
+    in_chans:int, # channels of the images
+)->tuple|None: # mean and std per channel, if it was trained also share and interpolation; None: ImageNet's
+    "Say how images are prepared for a network if its user does not say it"
+    other = None if in_chans == 3 else ((.5,)*in_chans, (.25,)*in_chans)
+    return getattr(body, "trained_stats", other)
+
 # %% ../nbs/31_model.ipynb #c1e2a022
 def create_model(
     backbone:str|nn.Module, # timm name, one of "vit_toy", "resnet_toy", "convnext_toy", or a trained network of timm
@@ -402,7 +411,7 @@ def create_model(
     body = build_body(backbone, reads_cls(pool), in_chans, img_size, trained, **timm_kwargs)
     set_positions(body, positions)
     parts = body, make_pool(pool, body, gamma, pool_kwargs), take_norm(body), norm_first and is_transformer(body)
-    model = PooledModel(*parts, num_classes, in_chans, stats or getattr(body, "trained_stats", None))
+    model = PooledModel(*parts, num_classes, in_chans, stats or usual_stats(body, in_chans))
     init_as_official(model.head, body)
     config |= {k: v for k, v in dict(timm_kwargs, stats=model.stats).items() if v is not None and k not in PRETRAINED}
     model.config = model._hub_mixin_config = config if isinstance(pool, str) else None

@@ -12,7 +12,7 @@ Evaluation uses a center crop and no randomness."""
 
 # %% auto #0
 __all__ = ['GRAY', 'MEAN', 'STD', 'random_box', 'random_crop', 'shift_hue', 'adjust_colors', 'jitter_uint8', 'blur_uint8',
-           'augment_colors_uint8', 'color_ops', 'stack_images', 'normalize', 'shorten', 'center_view']
+           'augment_colors_uint8', 'color_ops', 'stack_images', 'to_channels', 'normalize', 'shorten', 'center_view']
 
 # %% ../../nbs/22_data.transforms.ipynb #11a07a83
 import math
@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+from ..core import UserError
 
 # %% ../../nbs/22_data.transforms.ipynb #2ca51692
 def random_box(
@@ -165,11 +167,31 @@ def stack_images(
     "Stack images into one tensor"
     return torch.from_numpy(np.stack([np.asarray(im) for im in images])).permute(0, 3, 1, 2)
 
+# %% ../../nbs/22_data.transforms.ipynb #b220ee2e
+def to_channels(
+    x:Tensor, # images (..., C, H, W), uint8 or float in 0..1
+    in_chans:int, # channels that the network takes
+)->Tensor: # (..., in_chans, H, W)
+    "Repeat gray, leave out transparency, or average colors to gray as PIL does"
+    found = x.shape[-3]
+    if found == in_chans:
+        return x
+    if found in (2, 4): # the last channel is transparency
+        return to_channels(x[..., :-1, :, :], in_chans)
+    if found == 1:
+        return x.expand(*x.shape[:-3], in_chans, -1, -1)
+    if found == 3 and in_chans == 1:
+        gray = (x*x.new_tensor(GRAY, dtype=torch.float32).view(3, 1, 1)).sum(-3, keepdim=True)
+        return gray if x.is_floating_point() else gray.round().to(x.dtype)
+    raise UserError(f"an image has {found} channels, the network takes {in_chans}", "give images with as many")
+
+# %% ../../nbs/22_data.transforms.ipynb #17d71fd1
 def normalize(
     images:Tensor, # images (B, C, H, W): uint8, or float in 0..1
     stats:tuple=None, # mean and std of each channel, e.g. of `model.stats`, which may go on; None: those of ImageNet
 )->Tensor: # float, zero mean and unit variance on images with these statistics
     "Normalize a batch of images; without stats, other than three channels get mean 1/2 and standard deviation 1/4"
+    images = to_channels(images, len(stats[0])) if stats else images
     x = images.float().div_(255) if images.dtype == torch.uint8 else images.clone() # changed in place from here on
     C = x.shape[1]
     mean, std = map(x.new_tensor, (stats or ((MEAN, STD) if C == 3 else ((.5,)*C, (.25,)*C)))[:2])
