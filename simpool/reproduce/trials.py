@@ -35,7 +35,7 @@ def measure_maps(
     "Return the mean scores of a network's maps"
     images = SceneImages(scenes["image"], scenes["label"])
     maps = each_batch(model.attention, images, size, desc="maps", stats=model.stats).mean(1) # over heads
-    return {name: float(values.mean()) for name, values in map_scores(maps, torch.from_numpy(scenes["mask"])).items()}
+    return {name: float(values.mean()) for name, values in map_scores(maps, scenes["mask"]).items()}
 
 # %% ../../nbs/78_reproduce.trials.ipynb #5f5fca3b
 def measure_network(
