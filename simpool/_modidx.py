@@ -602,7 +602,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.loop.run_from': ('loop.html#run_from', 'simpool/loop.py'),
                               'simpool.loop.run_identity': ('loop.html#run_identity', 'simpool/loop.py'),
                               'simpool.loop.save_checkpoint': ('loop.html#save_checkpoint', 'simpool/loop.py'),
-                              'simpool.loop.saved_config': ('loop.html#saved_config', 'simpool/loop.py'),
+                              'simpool.loop.saved_facts': ('loop.html#saved_facts', 'simpool/loop.py'),
                               'simpool.loop.set_memory_format': ('loop.html#set_memory_format', 'simpool/loop.py'),
                               'simpool.loop.start_run': ('loop.html#start_run', 'simpool/loop.py'),
                               'simpool.loop.train_epoch': ('loop.html#train_epoch', 'simpool/loop.py')},

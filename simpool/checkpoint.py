@@ -458,6 +458,7 @@ def save_state(
 # %% ../nbs/33_checkpoint.ipynb #b487feab
 def load_state(
     path:str|Path, # file of `save_state`
+    remedy:str="remove it to start this run anew", # what to do if it is damaged, for the message
 )->dict: # the state, on the CPU
     "Read the state of a run without running code of the file"
     path = Path(path).expanduser()
@@ -471,7 +472,7 @@ def load_state(
         raise UserError(f"{path} cannot be read ({e.strerror or e})", "check its name and its permissions") from e
     except Exception as e: # reading a damaged file can fail in any way
         why = str(e).splitlines()[0][:80] if str(e) else "" # PyTorch goes on to advise running code of the file
-        raise UserError(f"{path} is damaged ({type(e).__name__}: {why})", "remove it to start this run anew") from e
+        raise UserError(f"{path} is damaged ({type(e).__name__}: {why})", remedy) from e
 
 # %% ../nbs/33_checkpoint.ipynb #357ee83e
 def config_key(

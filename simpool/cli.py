@@ -467,7 +467,7 @@ def train_to_file(
     from simpool.checkpoint import save_model
     from simpool.core import pick_device, provenance, seed_everything, write_json
     from simpool.data.multicrop import MultiCrop
-    from simpool.loop import checkpoint_path, run_identity
+    from simpool.loop import checkpoint_path, run_identity, saved_facts
     from simpool.pretrain import pretrain, run_facts
     started, run_dir = time.monotonic(), beside(out, ".run")
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
@@ -478,12 +478,13 @@ def train_to_file(
     network, log = pretrain(
         model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers, args.method,
         resume_from=args.resume_from, resume_what=args.resume_what, skip_unreadable=args.skip_unreadable)
+    path = checkpoint_path(run_dir, identity)
     facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
                  photographs=args.photographs, parameters=dataclasses.asdict(config), log=log, command=command_of(args),
-                 images_digest=identity["images_digest"])
+                 images_digest=identity["images_digest"], began_with=saved_facts(path)[1] or None)
     write_json(provenance(started, **facts), beside(out, ".json"))
     save_model(network, model.config, out)
-    return checkpoint_path(run_dir, identity)
+    return path
 
 # %% ../nbs/80_cli.ipynb #047fd35c
 def add_bench(

@@ -11,7 +11,7 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 
 # %% auto #0
 __all__ = ['KEPT', 'GRACE_S', 'LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'end_training', 'RunState', 'remedy',
-           'finite_means', 'named_tensors', 'check_weights', 'checkpoint_path', 'differences', 'saved_config',
+           'finite_means', 'named_tensors', 'check_weights', 'checkpoint_path', 'differences', 'saved_facts',
            'others_in', 'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Interruption', 'ignore_signals',
            'Checkpointer', 'Rest', 'load_rest', 'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch',
            'check_continuable', 'run_from', 'start_run', 'run_epochs', 'fit']
@@ -82,7 +82,10 @@ def read(
             return self.images[at]
         except (OSError, ValueError) as e: # a UserError is a ValueError
             self.unreadable[getattr(e, "image", at)] = str(e) # one image may belong to several items
-            if len(self.unreadable) > self.skip_unreadable:
+            n, limit = len(self.unreadable), self.skip_unreadable
+            if n > limit > 0:
+                raise UserError(f"{n} images cannot be read, skip_unreadable allows {limit}; the last: {e}") from e
+            if n > limit:
                 raise
     raise UserError("no image can be read", "check the folder")
 
@@ -234,14 +237,15 @@ def differences(
     return found
 
 # %% ../nbs/43_loop.ipynb #11fea91e
-def saved_config(
-    path:Path, # checkpoint file of a run, whole or with a whole one before it
-)->dict: # settings of the run; empty if the file does not state them
-    "Read the settings in a checkpoint"
-    for p in (path, previous_path(path)):
+def saved_facts(
+    path:Path|None, # checkpoint file of a run, whole or with a whole one before it; None: no checkpoints
+)->tuple[dict, str]: # settings of the run, checkpoint of another that it began with; empty if there are none
+    "Read the settings and the origin in a checkpoint"
+    for p in (path, previous_path(path)) if path else ():
         if p.exists():
-            return json.loads(load_state(p).get("config", "{}"))
-    return {}
+            state = load_state(p)
+            return json.loads(state.get("config", "{}")), state.get("origin", "")
+    return {}, ""
 
 # %% ../nbs/43_loop.ipynb #b8870029
 def others_in(
@@ -359,7 +363,7 @@ def note(
 ):
     "Handle a signal"
     if self.asked:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("interrupted at once: what came after the last checkpoint is lost")
     self.asked = True
     print("simpool: interrupted; stops after this step (once more: at once)", file=sys.stderr)
 
@@ -534,7 +538,8 @@ def keep_on_error(
             raise
         kept = saver.keep(run)
         if isinstance(e, UserError):
-            raise UserError(f"{saver.desc}: {e} (skip_unreadable lets images be skipped){kept}") from e
+            hint = "" if "skip_unreadable" in str(e) else " (skip_unreadable lets images be skipped)"
+            raise UserError(f"{saver.desc}: {e}{hint}{kept}") from e
         raise
 
 # %% ../nbs/43_loop.ipynb #a2bc4b38
@@ -585,7 +590,8 @@ def check_continuable(
     "Raise an error if a run cannot go on in the middle of another: with other batches, or another optimizer"
     if other.suffix == ".safetensors":
         raise UserError(f"{other} holds weights, not the state of a run", "give a .pt file of a folder *.run")
-    theirs = saved_config(other) if what == "all" else {}
+    state = load_state(other, "name the checkpoint of another run")
+    theirs = json.loads(state.get("config", "{}")) if what == "all" else {}
     odd = [k for k in ("batch_size", "optimizer", "images_digest") if k in theirs and theirs[k] != config.get(k)]
     if odd:
         raise UserError(f"{other} was made with another {odd[0].removesuffix('_digest')}",
@@ -635,7 +641,7 @@ def start_run(
     if run is None and path:
         for words in others_in(path, config):
             print(f"simpool: {words}; this run starts anew, resume_from= would take it", file=sys.stderr)
-    elif run is not None and saved_config(path).get("weights_digest") != (config or {}).get("weights_digest"):
+    elif run is not None and saved_facts(path)[0].get("weights_digest") != (config or {}).get("weights_digest"):
         print(f"simpool: {path} began with other weights than this network has; its own are taken", file=sys.stderr)
     return run or RunState()
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -149,6 +150,28 @@ def wait_for(condition, seconds):
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(.2)
+
+
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_signals_reach_the_kernels(project, number, group):
+    "What runs in the kernels can end in order"
+    notebook = nbformat.read(project/"nbs"/"experiments"/"a.ipynb", 4)
+    notebook.cells[2].source = """import time
+from pathlib import Path
+Path(f"began{n}").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    Path(f"kept{n}").touch()
+    raise KeyboardInterrupt("kept")"""
+    nbformat.write(notebook, project/"nbs"/"experiments"/"a.ipynb")
+    command = [sys.executable, "tools/run_nb.py", "a", "small", "--each", "n=2,3"]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: len(list(project.glob("began*"))) == 2, 60)
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert len(list(project.glob("kept*"))) == 2
+    assert process.returncode == 1 and "stopped with KeyboardInterrupt: kept" in err, err
 
 
 def test_key_of_an_interrupted_training(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -83,6 +84,37 @@ def end_with_parent():
     Thread(target=watch, daemon=True).start()
 
 
+INTERRUPTED = [] # when this process was
+
+
+def pass_on(number, frame):
+    "Pass Ctrl-C or SIGTERM on to processes and kernels: a training ends with a checkpoint. The second time end at once"
+    import psutil
+    first, now = not INTERRUPTED, time.monotonic()
+    INTERRUPTED.append(now)
+    children = psutil.Process().children()
+    if first or now - INTERRUPTED[0] > 1: # a terminal signals the whole group, so a process of the pool hears of it twice
+        for child in children:
+            child.send_signal(signal.SIGINT)
+        if not (first and children):
+            raise KeyboardInterrupt
+        if __name__ == "__main__":
+            print("run_nb: interrupted; a training ends after its step (once more: at once)", file=sys.stderr)
+
+
+def hear_signals():
+    "Let this process pass signals on"
+    if os.name == "posix": # elsewhere a kernel cannot be signaled
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, pass_on)
+
+
+def begin_process():
+    "Prepare a process of the pool"
+    hear_signals()
+    end_with_parent()
+
+
 def execute(notebook, out, given, position=0, threads=0):
     "Run the notebook; if it stops, what ran so far is written under another name"
     os.environ["TQDM_POSITION"] = str(position) # progress bars side by side have a line each
@@ -99,6 +131,8 @@ def execute(notebook, out, given, position=0, threads=0):
         failed = out.with_suffix(".failed.ipynb")
         out.replace(failed)
         fail(f"{notebook} stopped with {e.ename}: {e.evalue} (everything up to there is in {failed})")
+    except RuntimeError as e: # also of a kernel that was just starting
+        fail(f"{notebook} was interrupted ({e})") if INTERRUPTED else fail(f"{notebook} stopped: {e}")
     nbformat.write(tidy(nbformat.read(out, 4)), out)
 
 
@@ -110,7 +144,7 @@ def execute_all(notebook, runs):
         for out, given in runs:
             execute(notebook, out, given)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), begin_process) as pool:
         waiting = [pool.submit(execute, notebook, out, given, i, cores//jobs) for i, (out, given) in enumerate(runs)]
         for w in waiting:
             w.result()
@@ -128,10 +162,14 @@ def main():
     stage, runs = plan_runs(args)
     code = same_code(stage, args.scale)
     os.environ["SIMPOOL_RUN_KEY"] = run_key(code, runs)
+    hear_signals()
     execute_all(stage.notebook, runs)
     if digests(ROOT/stage.notebook, args.scale) != code: # a kernel imports seconds after this process has looked
         fail(f"the code of {stage.name} was edited while it ran, so its results belong to neither: run it again")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("interrupted")

@@ -372,7 +372,7 @@ def decode_to(
 def images_digest(
     images:Dataset, # dataset of this module, or any other with a length
 )->str: # 16 hexadecimal digits
-    "Compute a digest that changes with the images, their order or their labels"
+    "Compute a digest that changes with the images, their order or their labels; files count by name and size"
     digest = hashlib.sha256(f"{type(images).__name__} {len(images)}".encode())
     if isinstance(images, Subset):
         digest.update(images_digest(images.images).encode() + np.asarray(images.index).tobytes())
