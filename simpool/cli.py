@@ -475,16 +475,15 @@ def train_to_file(
     seed_everything(args.seed)
     model = new_network(args)
     identity = run_identity(model, images, run_facts(config), args.seed)
-    network, log = pretrain(
-        model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers, args.method,
-        resume_from=args.resume_from, resume_what=args.resume_what, skip_unreadable=args.skip_unreadable)
-    path = checkpoint_path(run_dir, identity)
+    checkpoint, options = checkpoint_path(run_dir, identity), dict(skip_unreadable=args.skip_unreadable)
+    network, log = pretrain(model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers,
+                            args.method, resume_from=args.resume_from, resume_what=args.resume_what, **options)
     facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
                  photographs=args.photographs, parameters=dataclasses.asdict(config), log=log, command=command_of(args),
-                 images_digest=identity["images_digest"], began_with=saved_facts(path)[1] or None)
+                 images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
     write_json(provenance(started, **facts), beside(out, ".json"))
     save_model(network, model.config, out)
-    return path
+    return checkpoint
 
 # %% ../nbs/80_cli.ipynb #047fd35c
 def add_bench(

@@ -93,7 +93,7 @@ def pass_on(number, frame):
     first, now = not INTERRUPTED, time.monotonic()
     INTERRUPTED.append(now)
     children = psutil.Process().children()
-    if first or now - INTERRUPTED[0] > 1: # a terminal signals the whole group, so a process of the pool hears of it twice
+    if first or now - INTERRUPTED[0] > 1: # a terminal signals the whole group, so the pool hears of it twice
         for child in children:
             child.send_signal(signal.SIGINT)
         if not (first and children):
