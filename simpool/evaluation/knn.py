@@ -9,8 +9,8 @@ Nothing is trained and nothing is tuned, which is why the papers report it (SimP
 
 # %% auto #0
 __all__ = ['AT_A_TIME', 'CHUNK', 'ROUNDING', 'KEPT', 'grouped_topk', 'ExactSearch', 'rounding_norms', 'list_length',
-           'ShortlistSearch', 'all_finite', 'check_table', 'check_features', 'use_shortlist', 'neighbors', 'vote',
-           'unit_rows', 'vote_hits', 'check_labels', 'knn_hits', 'knn_classify']
+           'ShortlistSearch', 'check_features', 'use_shortlist', 'neighbors', 'vote', 'unit_rows', 'vote_hits',
+           'knn_hits', 'knn_classify']
 
 # %% ../../nbs/51_evaluation.knn.ipynb #d3419bd3
 import math
@@ -21,6 +21,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..core import UserError, bf16_pays, progress
+from .features import check_labels, check_table
 
 # %% ../../nbs/51_evaluation.knn.ipynb #1b3458c8
 def grouped_topk(
@@ -160,28 +161,6 @@ def upper_bound(
     rounding = (q-coarse).norm(dim=1)*self.longest + length*(self.residual + sums*self.longest)
     return last + ROUNDING*last.abs() + rounding
 
-# %% ../../nbs/51_evaluation.knn.ipynb #e446506b
-def all_finite(
-    x:Tensor, # numbers (n, D)
-)->bool: # whether none is NaN or infinity
-    "Check a table block by block: its sum tells, unless it overflows"
-    full = torch.promote_types(x.dtype, torch.float32)
-    blocks = x.split(CHUNK//4) # a sum in another format makes a copy
-    return all(math.isfinite(block.sum(dtype=full)) or block.isfinite().all() for block in blocks)
-
-def check_table(
-    x:Tensor, # features to check
-    name:str, # argument that holds them
-):
-    "Raise an error unless the features are a finite tensor (n, D)"
-    if not isinstance(x, Tensor):
-        raise UserError(f"{name} is a {type(x).__name__}", "k-NN needs a tensor (n, D), torch.as_tensor makes one")
-    if x.ndim != 2:
-        raise UserError(f"{name} has shape {tuple(x.shape)}", "k-NN needs a tensor (n, D), one row per image")
-    if not all_finite(x):
-        row = (~x.isfinite()).any(1).nonzero()[:1].flatten().tolist()
-        raise UserError(f"{name} has NaN or infinity, first in row {row}", "check the network and its precision")
-
 # %% ../../nbs/51_evaluation.knn.ipynb #84c5183e
 def check_features(
     train_x:Tensor, # training features (n, D)
@@ -273,29 +252,6 @@ def vote_hits(
     hit = classes[ranked] == test_y[:, None]
     return torch.stack([hit[:, 0], hit.any(1)], 1)
 
-# %% ../../nbs/51_evaluation.knn.ipynb #1dcde90e
-def check_labels(
-    x:Tensor, # features (n, D)
-    y, # class ids (n,) or (n, 1)
-    split:str, # "train" or "test"
-)->Tensor: # class ids (n,), on the device of x
-    "Raise an error unless there are images, and one class id for each"
-    if not len(x):
-        raise UserError(f"{split}_x is empty", "k-NN needs images on both sides")
-    if len(x) != len(y):
-        raise UserError(f"{split}_x has {len(x)} rows, {split}_y has {len(y)}", "give one class id per row")
-    try:
-        y = torch.as_tensor(y, device=x.device)
-    except (TypeError, ValueError) as e:
-        raise UserError(f"{split}_y holds no numbers ({e})", "number the classes, e.g. with np.unique(y, "
-                        "return_inverse=True) over train and test together") from e
-    if y.numel() != len(y):
-        raise UserError(f"{split}_y has shape {tuple(y.shape)}",
-                        "give one class id per row; of one-hot rows, y.argmax(1) makes ids")
-    if y.is_floating_point() and not torch.equal(y, y.round()):
-        raise UserError(f"{split}_y holds numbers that are not whole", "give class ids")
-    return y.flatten()
-
 # %% ../../nbs/51_evaluation.knn.ipynb #cab54a38
 def knn_hits(
     train_x:Tensor, # training features (n, D) of any length and dtype
@@ -307,7 +263,8 @@ def knn_hits(
 )->dict[int, Tensor]: # k -> whether the true class is the first, and among the first five (m, 2) bool
     "Tell which images the votes of the k nearest neighbors classify rightly (papers.md 4.1)"
     train_x, test_x = map(torch.as_tensor, (train_x, test_x))
-    train_y, test_y = check_labels(train_x, train_y, "train"), check_labels(test_x, test_y, "test")
+    train_y = check_labels(train_x, train_y, ("train_x", "train_y"))
+    test_y = check_labels(test_x, test_y, ("test_x", "test_y"))
     k = (k,) if isinstance(k, int) else tuple(k)
     dtype = torch.promote_types(train_x.dtype, test_x.dtype)
     train_x, test_x = train_x.to(dtype), test_x.to(dtype)
