@@ -383,13 +383,12 @@ def minimize(
     max_iter:int, # largest number of steps
 )->tuple[Tensor, Tensor, Tensor]: # weights, biases, and sums of p (1 - p) at the optimum
     "Find the optimum by L-BFGS in variables that are scaled by the curvature"
-    (weight, bias, spread), losses = start, [math.inf]
+    (weight, bias, spread), now, losses = start, {}, [math.inf]
     scale = torch.cat([C*spread[:, None]*objective.curvature + 1, C*spread[:, None] + 1e-6], 1).rsqrt()
     scaled = torch.nn.Parameter(torch.cat([weight, bias[:, None]], 1)/scale)
     def closure():
-        nonlocal spread
-        now = scaled.detach()*scale
-        loss, dw, db, spread = objective(now[:, :-1], now[:, -1], C)
+        at = scaled.detach()*scale
+        loss, dw, db, now["spread"] = objective(at[:, :-1], at[:, -1], C)
         scaled.grad = torch.cat([dw, db[:, None]], 1)*scale
         return torch.tensor(loss, dtype=torch.float64)
     search = torch.optim.LBFGS([scaled], max_iter=4, max_eval=max_iter, tolerance_grad=0, tolerance_change=0,
@@ -400,7 +399,7 @@ def minimize(
         if scaled.grad.norm().square()/2 <= tol*losses[-1] or losses[-1] >= losses[-2]*(1 - 1e-9): # no progress
             break
     found = scaled.detach()*scale
-    return found[:, :-1], found[:, -1], spread
+    return found[:, :-1], found[:, -1], now["spread"]
 
 # %% ../../nbs/52_evaluation.linear.ipynb #023ead77
 def default_path(
