@@ -417,7 +417,6 @@ def fit_logistic(
     y_val:Tensor=None, # its class ids (m,)
     tol:float=1e-7, # accepted distance of the loss from its minimum, as an estimated share of it
     max_iter:int=1000, # largest number of steps for each value
-    desc:str="logistic regression", # label of the progress bar
 )->LinearHeads: # one classifier per value, in ascending order of `.C`
     "Fit multinomial logistic regression for a path of penalties: scikit-learn's objective, C times the sum of losses"
     x, column, classes = check_training(x, y)
@@ -427,7 +426,7 @@ def fit_logistic(
         check_setting("C", value, float, 1e-30, 1e30)
     weight, bias = x.new_zeros(len(classes), x.shape[1]).float(), x.new_zeros(len(classes)).float()
     found, state = [], (weight, bias, objective(weight, bias, 1.)[3])
-    for value in progress(path.tolist(), desc):
+    for value in progress(path.tolist(), "logistic regression"):
         state = minimize(objective, state, value, tol, max_iter)
         turned = state[0] @ objective.axes.T
         found.append((turned, state[1] - turned @ objective.mean))
