@@ -471,8 +471,8 @@ def load_state(
     except (FileNotFoundError, PermissionError, IsADirectoryError) as e:
         raise UserError(f"{path} cannot be read ({e.strerror or e})", "check its name and its permissions") from e
     except Exception as e: # reading a damaged file can fail in any way
-        why = str(e).splitlines()[0][:80] if str(e) else "" # PyTorch goes on to advise running code of the file
-        raise UserError(f"{path} is damaged ({type(e).__name__}: {why})", remedy) from e
+        why = str(e).splitlines()[0].split(". ")[0][:80] if str(e) else "" # PyTorch goes on: run the file's code
+        raise UserError(f"{path} is damaged, or no checkpoint ({type(e).__name__}: {why})", remedy) from e
 
 # %% ../nbs/33_checkpoint.ipynb #357ee83e
 def config_key(

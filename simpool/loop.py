@@ -12,9 +12,9 @@ The tasks are the classifier of `simpool.supervised`, and DINO and BAM in `simpo
 # %% auto #0
 __all__ = ['KEPT', 'GRACE_S', 'LONGEST_S', 'DeterministicBatches', 'set_memory_format', 'end_training', 'RunState', 'remedy',
            'finite_means', 'named_tensors', 'check_weights', 'checkpoint_path', 'differences', 'saved_facts',
-           'others_in', 'run_identity', 'save_checkpoint', 'resume', 'resume_newest', 'Interruption', 'ignore_signals',
-           'Checkpointer', 'Rest', 'load_rest', 'note_unreadable', 'keep_on_error', 'progress_bar', 'train_epoch',
-           'check_continuable', 'run_from', 'start_run', 'run_epochs', 'fit']
+           'others_in', 'run_identity', 'save_checkpoint', 'checked_place', 'resume', 'resume_newest', 'Interruption',
+           'ignore_signals', 'Checkpointer', 'Rest', 'load_rest', 'note_unreadable', 'keep_on_error', 'progress_bar',
+           'train_epoch', 'check_continuable', 'run_from', 'start_run', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import json
@@ -127,6 +127,7 @@ def end_training(
     attention = [m for m in model.modules() if hasattr(m, "fused_attn")]
     for m, usual in zip(attention, model.__dict__.pop("_usual_attention", [])):
         m.fused_attn = usual
+    model.zero_grad(set_to_none=True)
     return model.eval()
 
 # %% ../nbs/43_loop.ipynb #47f26321
@@ -140,6 +141,7 @@ class RunState:
     log:list = field(default_factory=list) # one row per finished epoch: epoch, seconds, means
     origin:str = "" # checkpoint of another run that it began with
     unreadable:dict = field(default_factory=dict) # index of an image -> what was wrong with it
+    skipped:list = field(default_factory=list) # images that were unreadable before the last interruption
 
     def add(
         self,
@@ -157,8 +159,7 @@ def finish_epoch(
     means:dict, # name -> mean over the epoch
 ):
     "Append a row to the log, and start the next epoch"
-    before = self.log[-1].get("unreadable", 0) if self.log else 0 # before an interruption they were counted too
-    n = max(before, len(self.unreadable))
+    n = len({*self.skipped, *self.unreadable})
     skipped = dict(unreadable=n) if n else {}
     self.log = self.log + [dict(epoch=self.epoch, seconds=round(self.seconds, 2), **means, **skipped)]
     self.epoch, self.batch, self.seconds, self.sums = self.epoch+1, 0, 0., {}
@@ -292,8 +293,20 @@ def save_checkpoint(
     sums = {k: v if isinstance(v, Tensor) else float(v) for k, v in run.sums.items()}
     parts = {k: p.state_dict() for k, p in task.parts.items()}
     settings = json.dumps(config or {}, sort_keys=True, default=str)
-    place = {name: getattr(run, name) for name in KEPT}
+    place = {name: getattr(run, name) for name in KEPT} | dict(skipped=sorted({*run.skipped, *run.unreadable}))
     save_state(dict(place, sums=sums, rng=rng_state(), parts=parts, config=settings), path)
+
+# %% ../nbs/43_loop.ipynb #9836a537
+def checked_place(
+    state:dict, # what a checkpoint holds
+)->RunState: # where the run stood
+    "Read a run's place from a checkpoint"
+    place = dict(origin="", skipped=[]) | {name: state[name] for name in KEPT if name in state} # older files have less
+    kinds = dict(epoch=int, batch=int, seconds=(int, float), sums=dict, log=list, origin=str, skipped=list)
+    for name, kind in kinds.items():
+        if not isinstance(place[name], kind):
+            raise TypeError(f"{name} is {place[name]!r}")
+    return RunState(**place)
 
 # %% ../nbs/43_loop.ipynb #d20f52d5
 def resume(
@@ -310,8 +323,7 @@ def resume(
         if weights_only:
             return RunState()
         set_rng_state(state["rng"])
-        place = {name: state[name] for name in KEPT if name != "origin"}
-        return RunState(**place, origin=state.get("origin", "")) # older files have none
+        return checked_place(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
         why = " ".join(line.strip() for line in str(e).splitlines()[:2])[:200] # torch names every missing weight
         raise UserError(f"{path} is no checkpoint of this run ({type(e).__name__}: {why})",
@@ -427,8 +439,8 @@ def last_words(
     run:RunState, # where the run stands
 ):
     "Say at the end of a run what should not be overlooked"
-    if run.unreadable:
-        print(f"simpool: {self.desc}: {len(run.unreadable)} image(s) could not be read", file=sys.stderr)
+    if lost := {*run.skipped, *run.unreadable}:
+        print(f"simpool: {self.desc}: {len(lost)} image(s) could not be read", file=sys.stderr)
     if self.failed:
         print(f"simpool: {self.failed}; an interruption would have cost the run", file=sys.stderr)
 
@@ -518,9 +530,10 @@ def note_unreadable(
     run.unreadable = run.unreadable | new
     for words in new.values():
         tqdm.write(f"simpool: {saver.desc}: {words}; the next image stands in for it", file=sys.stderr)
-    if len(run.unreadable) > limit:
+    if new and len({*run.skipped, *run.unreadable}) > limit:
         kept = saver.keep(run)
-        raise UserError(f"{saver.desc}: {len(run.unreadable)} images cannot be read, skip_unreadable allows {limit}",
+        n = len({*run.skipped, *run.unreadable})
+        raise UserError(f"{saver.desc}: {n} images cannot be read, skip_unreadable allows {limit}",
                         f"repair or remove them, or allow more{kept}")
 
 # %% ../nbs/43_loop.ipynb #9ca3bedf
@@ -591,7 +604,10 @@ def check_continuable(
     if other.suffix == ".safetensors":
         raise UserError(f"{other} holds weights, not the state of a run", "give a .pt file of a folder *.run")
     state = load_state(other, "name the checkpoint of another run")
-    theirs = json.loads(state.get("config", "{}")) if what == "all" else {}
+    try:
+        theirs = dict(json.loads(state.get("config", "{}"))) if what == "all" else {}
+    except (TypeError, ValueError) as e:
+        raise UserError(f"{other} is no checkpoint of this package", "name the checkpoint of another run") from e
     odd = [k for k in ("batch_size", "optimizer", "images_digest") if k in theirs and theirs[k] != config.get(k)]
     if odd:
         raise UserError(f"{other} was made with another {odd[0].removesuffix('_digest')}",

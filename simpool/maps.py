@@ -24,9 +24,10 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from .attention import entropy
-from .core import UserError, atomic_path, progress
+from .core import UserError, atomic_path, check_setting, progress
 from .data.images import read_image, to_rgb
 from .data.transforms import normalize, to_channels
+from .evaluation.features import to_tensor
 from .evaluation.localization import attention_mass
 
 # %% ../nbs/65_maps.ipynb #f505172f
@@ -39,7 +40,7 @@ def image_tensor(
         image = read_image(image, upright=True)
     if isinstance(image, Image.Image):
         image = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-    x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    x = to_tensor(np.array(image) if isinstance(image, np.ndarray) else image, "an image's pixels")
     if x.ndim not in (2, 3):
         raise UserError(f"an image has {x.ndim} axes: {tuple(x.shape)}", "give (H, W), (H, W, C) or a tensor (C, H, W)")
     if x.ndim == 2:
@@ -59,6 +60,8 @@ def image_list(
 )->list[Tensor]: # (in_chans, H, W) each
     "Turn one image, a list or a batch into a list of tensors"
     batch = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
+    if batch and not len(images):
+        raise UserError("there are no images", "give one, or a list of them")
     return [image_tensor(im, in_chans) for im in (images if batch else [images])]
 
 def to_batch(
@@ -85,6 +88,8 @@ def resize_batch(
     if size is None:
         return x
     H, W = x.shape[-2:]
+    for side in size if isinstance(size, (tuple, list)) else [size]:
+        check_setting("size", side, int, 1, 100_000)
     if not isinstance(size, (tuple, list)):
         size = round(H*size/min(H, W)), round(W*size/min(H, W))
     if size[0]*size[1] > MAX_PIXELS:

@@ -67,6 +67,8 @@ def step_gradients(
 )->dict[str, Tensor]: # gradients by name of the weight
     "Compute the gradients of a step, in one precision and with one kind of leftovers"
     with put_back(modules):
+        for m in modules.values():
+            m.zero_grad(set_to_none=True) # of an earlier training
         for p in (p for m in modules.values() for name, p in m.named_parameters() if name.endswith("weight")):
             if not p.any(): # no gradient passes a gain of zero, with which many residual branches begin
                 nn.init.ones_(p.data)

@@ -9,7 +9,8 @@ The teacher is a running average of the student. Views, schedules, optimizer and
 
 # %% auto #0
 __all__ = ['COUNTS', 'DIVISORS', 'RANGES', 'COMPILE_MODES', 'execution_setting', 'PretrainConfig', 'DINOConfig', 'BAMConfig',
-           'SelfDistillation', 'pick_packing', 'cut_views', 'DINOTask', 'BAMTask', 'run_facts', 'pretrain']
+           'SelfDistillation', 'pick_packing', 'cut_views', 'DINOTask', 'BAMTask', 'run_facts', 'trainable_names',
+           'set_trainable', 'pretrain']
 
 # %% ../nbs/48_pretrain.ipynb #c2e3e293
 import copy
@@ -327,6 +328,27 @@ def run_facts(
     values = asdict(config)
     return {f.name: values[f.name] for f in fields(config) if not f.metadata.get("how")}
 
+# %% ../nbs/48_pretrain.ipynb #361cb7cf
+def trainable_names(
+    model:nn.Module, # network from `create_model`, without classifier
+)->set[str]: # names of the weights that are trained
+    "Check that a network can be trained, and note which weights are: a teacher's and a fixed stem's will be frozen"
+    if getattr(model, "num_classes", 0):
+        raise UserError("pretrain takes a network without a classifier", "call model.reset_classifier(0) first")
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    if not names:
+        raise UserError("all weights of the network are frozen", "call model.requires_grad_(True) first")
+    return names
+
+def set_trainable(
+    model:nn.Module, # trained network; changed in place
+    names:set[str], # names of the weights that were trained before
+)->nn.Module: # the same network, which can be trained further
+    "Undo what the training froze"
+    for name, p in model.named_parameters():
+        p.requires_grad_(name in names)
+    return model
+
 # %% ../nbs/48_pretrain.ipynb #02848205
 def pretrain(
     model:nn.Module, # network from `create_model`, without classifier
@@ -340,14 +362,14 @@ def pretrain(
     **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
 )->tuple[nn.Module, list[dict]]: # teacher's backbone (or the student's) in evaluation mode; log, one row per epoch
     "Pre-train without labels by DINO (papers.md 2.1) or BAM (papers.md 3.1)"
-    if getattr(model, "num_classes", 0):
-        raise UserError("pretrain takes a network without a classifier", "call model.reset_classifier(0) first")
+    trainable = trainable_names(model)
     device, facts = torch.device(device), run_identity(model, images, run_facts(config), seed) if run_dir else None
     task_class = BAMTask if isinstance(config, BAMConfig) else DINOTask
     task = task_class(model, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
     num_workers = pick_workers(device) if num_workers is None else num_workers
     log = fit(task, batches, config.epochs, run_dir, facts, num_workers, desc, **options)
-    network = end_training(task.teacher or task.student)["backbone"]
+    network = set_trainable(end_training(task.teacher or task.student)["backbone"], trainable)
+    set_trainable(end_training(task.student)["backbone"], trainable)
     network._compiled_call_impl = None # else it would be compiled again for each image size of the evaluation
     return network, log

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .core import UserError, autocast, check_settings
-from .data.transforms import color_ops, jitter_uint8, normalize, random_crop, stack_images
+from .data.transforms import color_ops, in_color, jitter_uint8, normalize, random_crop, stack_images
 from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .precision import Precision
@@ -78,7 +78,7 @@ def cut_crops(
     rng, # numpy generator of this batch
 )->tuple[Tensor, Tensor]: # crops (B, C, size, size) uint8, labels (B,)
     "Cut random resized crops, mirrored or not, and on a CPU change their colors"
-    crops = [random_crop(rng, im, config.crop_size, config.crop_scale) for im in images]
+    crops = [random_crop(rng, in_color(im), config.crop_size, config.crop_scale) for im in images]
     if device.type == "cpu":
         crops = [jitter_uint8(c, rng, config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
     return stack_images(crops), torch.tensor(labels)

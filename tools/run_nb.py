@@ -74,13 +74,13 @@ def tidy(notebook):
     return notebook
 
 
-def end_with_parent():
-    "Let a process of the pool, and with it its kernel, end when run_nb is killed"
+def when_parent_ends(do):
+    "Call a function when the process ends that started this one"
     parent = os.getppid()
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)
+        do()
     Thread(target=watch, daemon=True).start()
 
 
@@ -93,7 +93,7 @@ def pass_on(number, frame):
     first, now = not INTERRUPTED, time.monotonic()
     INTERRUPTED.append(now)
     children = psutil.Process().children()
-    if first or now - INTERRUPTED[0] > 1: # a terminal signals the whole group, so the pool hears of it twice
+    if first or now - INTERRUPTED[0] > .3: # a terminal signals the whole group, so the pool hears of it twice
         for child in children:
             child.send_signal(signal.SIGINT)
         if not (first and children):
@@ -112,7 +112,13 @@ def hear_signals():
 def begin_process():
     "Prepare a process of the pool"
     hear_signals()
-    end_with_parent()
+    when_parent_ends(lambda: os._exit(1)) # and with it its kernel
+
+
+def stop_between_cells(**cell):
+    "End before the next cell if an interruption came while a kernel did not listen"
+    if INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def execute(notebook, out, given, position=0, threads=0):
@@ -125,12 +131,14 @@ def execute(notebook, out, given, position=0, threads=0):
     try:
         papermill.execute_notebook(
             str(notebook), str(out), given, kernel_name="python3", progress_bar=False, cwd=str(ROOT),
-            stdout_file=sys.stdout, stderr_file=sys.stderr,
+            stdout_file=sys.stdout, stderr_file=sys.stderr, on_cell_start=stop_between_cells,
             shutdown_kernel="immediate") # all is written by then, and an orderly shutdown takes two seconds
     except papermill.PapermillExecutionError as e:
         failed = out.with_suffix(".failed.ipynb")
         out.replace(failed)
-        fail(f"{notebook} stopped with {e.ename}: {e.evalue} (everything up to there is in {failed})")
+        fail(f"{notebook} stopped with {e.ename}: {e.evalue or 'no words'} (everything up to there is in {failed})")
+    except KeyboardInterrupt:
+        fail(f"{notebook} was interrupted")
     except RuntimeError as e: # also of a kernel that was just starting
         fail(f"{notebook} was interrupted ({e})") if INTERRUPTED else fail(f"{notebook} stopped: {e}")
     nbformat.write(tidy(nbformat.read(out, 4)), out)
@@ -163,6 +171,8 @@ def main():
     code = same_code(stage, args.scale)
     os.environ["SIMPOOL_RUN_KEY"] = run_key(code, runs)
     hear_signals()
+    if "DVC_STAGE" in os.environ: # a killed dvc: stop as if it had passed the signal on
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     execute_all(stage.notebook, runs)
     if digests(ROOT/stage.notebook, args.scale) != code: # a kernel imports seconds after this process has looked
         fail(f"the code of {stage.name} was edited while it ran, so its results belong to neither: run it again")

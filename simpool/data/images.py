@@ -13,7 +13,7 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids', 'to_rgb',
            'read_image', 'FolderImages', 'open_images', 'save_pointer', 'split_folder', 'open_split', 'Subset',
            'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids',
-           'class_samples', 'decode_to', 'images_digest']
+           'class_samples', 'decode_to', 'readable_bytes', 'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
@@ -368,6 +368,17 @@ def decode_to(
         images.min_size = min_size
     return images
 
+# %% ../../nbs/21_data.images.ipynb #6ab2b10e
+def readable_bytes(
+    images:Dataset, # items (picture, class id)
+    i:int, # number of an image
+)->bytes: # its pixels; none if it cannot be read, which is for the training to say
+    "Read the pixels of an image for a digest"
+    try:
+        return np.asarray(images[i][0]).tobytes()
+    except (OSError, ValueError):
+        return b""
+
 # %% ../../nbs/21_data.images.ipynb #17abe6fa
 def images_digest(
     images:Dataset, # dataset of this module, or any other with a length
@@ -384,7 +395,7 @@ def images_digest(
         digest.update(os.fsencode("\n".join(names)))
     else:
         for i in np.linspace(0, len(images) - 1, min(len(images), 16)).astype(int): # what it holds is not known
-            digest.update(np.asarray(images[int(i)][0]).tobytes())
+            digest.update(readable_bytes(images, int(i)))
     if hasattr(images, "label"):
         digest.update(np.asarray(images.label).astype(str).tobytes())
     return digest.hexdigest()[:16]

@@ -25,7 +25,16 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ..core import check_settings
-from .transforms import MEAN, STD, augment_colors_uint8, color_ops, normalize, random_crop, stack_images
+from simpool.data.transforms import (
+    MEAN,
+    STD,
+    augment_colors_uint8,
+    color_ops,
+    in_color,
+    normalize,
+    random_crop,
+    stack_images,
+)
 
 # %% ../../nbs/23_data.multicrop.ipynb #0e148db9
 def plot_views(
@@ -102,7 +111,7 @@ def crop_views(
         cv2.setNumThreads(0) # loader processes already run in parallel
     on_cpu, out = torch.device(device).type == "cpu", []
     for k, (size, scale, *chances) in enumerate(self.views):
-        crops = [random_crop(rng, im, size, scale) for im in photographs_of_view(images, k)]
+        crops = [random_crop(rng, in_color(im), size, scale) for im in photographs_of_view(images, k)]
         if on_cpu:
             crops = [augment_colors_uint8(c, rng, self.jitter, self.blur, *chances) for c in crops]
         out.append(stack_images(crops))

@@ -12,7 +12,8 @@ Evaluation uses a center crop and no randomness."""
 
 # %% auto #0
 __all__ = ['GRAY', 'MEAN', 'STD', 'random_box', 'random_crop', 'shift_hue', 'adjust_colors', 'jitter_uint8', 'blur_uint8',
-           'augment_colors_uint8', 'color_ops', 'stack_images', 'to_channels', 'normalize', 'shorten', 'center_view']
+           'augment_colors_uint8', 'color_ops', 'in_color', 'stack_images', 'to_channels', 'normalize', 'shorten',
+           'center_view']
 
 # %% ../../nbs/22_data.transforms.ipynb #11a07a83
 import math
@@ -25,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..core import UserError
+from .images import to_rgb
 
 # %% ../../nbs/22_data.transforms.ipynb #2ca51692
 def random_box(
@@ -161,11 +163,18 @@ def color_ops(
 # %% ../../nbs/22_data.transforms.ipynb #92df522d
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and standard deviation of ImageNet's channels
 
+def in_color(
+    image:Image.Image, # picture in any mode
+)->Image.Image: # 8-bit RGB, or 8-bit gray as it is
+    "Convert a picture of any other mode to color: e.g. the numbers of a palette are no brightness"
+    return image if image.mode in ("RGB", "L") else to_rgb(image)
+
 def stack_images(
-    images, # list of PIL images or (H, W, C) arrays of one size
+    images, # list of PIL images or arrays (H, W, C) or (H, W) of one size
 )->Tensor: # (B, C, H, W) uint8
     "Stack images into one tensor"
-    return torch.from_numpy(np.stack([np.asarray(im) for im in images])).permute(0, 3, 1, 2)
+    arrays = torch.from_numpy(np.stack([np.asarray(im) for im in images]))
+    return arrays[:, None] if arrays.ndim == 3 else arrays.permute(0, 3, 1, 2)
 
 # %% ../../nbs/22_data.transforms.ipynb #b220ee2e
 def to_channels(

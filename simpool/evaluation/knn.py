@@ -10,18 +10,19 @@ Nothing is trained and nothing is tuned, which is why the papers report it (SimP
 # %% auto #0
 __all__ = ['AT_A_TIME', 'CHUNK', 'ROUNDING', 'KEPT', 'grouped_topk', 'ExactSearch', 'rounding_norms', 'list_length',
            'ShortlistSearch', 'check_features', 'use_shortlist', 'neighbors', 'vote', 'unit_rows', 'vote_hits',
-           'knn_hits', 'knn_classify']
+           'check_voting', 'knn_hits', 'knn_classify']
 
 # %% ../../nbs/51_evaluation.knn.ipynb #d3419bd3
 import math
 import warnings
 
+import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..core import UserError, bf16_pays, progress
-from .features import check_labels, check_table
+from ..core import UserError, bf16_pays, check_setting, progress
+from .features import check_labels, check_table, to_tensor
 
 # %% ../../nbs/51_evaluation.knn.ipynb #1b3458c8
 def grouped_topk(
@@ -235,6 +236,9 @@ def unit_rows(
 )->Tensor: # features (n, D) of unit length, in float32 or float64
     "Scale rows to unit length; rows of unit length (to 1e-5) and zero rows stay as they are"
     x = x if x.dtype == torch.float64 else x.float()
+    largest = x.abs().amax(1) if x.dtype == torch.float64 else x.new_ones(1)
+    if ((largest > 1e150) | (largest < 1e-150)).any(): # the square would leave float64
+        x = x/largest.where(largest > 0, 1.)[:, None]
     norm, blocks = torch.linalg.vector_norm, x.split(CHUNK//4) # no float64 copy of all
     length = torch.cat([norm(block, dim=1, dtype=torch.float64) for block in blocks])
     length[((length-1).abs() < 1e-5) | (length == 0)] = 1.
@@ -252,6 +256,18 @@ def vote_hits(
     hit = classes[ranked] == test_y[:, None]
     return torch.stack([hit[:, 0], hit.any(1)], 1)
 
+# %% ../../nbs/51_evaluation.knn.ipynb #3c293cf4
+def check_voting(
+    k:int|tuple[int, ...], # numbers of neighbors
+    temperature:float, # divisor of the cosine
+)->tuple[int, ...]: # numbers of neighbors
+    "Check how neighbors vote"
+    k = tuple(np.atleast_1d(np.asarray(k)).tolist())
+    for n in k:
+        check_setting("k", n, int, 1, math.inf)
+    check_setting("temperature", temperature, float, 1e-6, 1e6)
+    return k
+
 # %% ../../nbs/51_evaluation.knn.ipynb #cab54a38
 def knn_hits(
     train_x:Tensor, # training features (n, D) of any length and dtype
@@ -262,10 +278,10 @@ def knn_hits(
     temperature:float=.07, # divisor of the cosine in the weights exp(cosine / temperature)
 )->dict[int, Tensor]: # k -> whether the true class is the first, and among the first five (m, 2) bool
     "Tell which images the votes of the k nearest neighbors classify rightly (papers.md 4.1)"
-    train_x, test_x = map(torch.as_tensor, (train_x, test_x))
+    train_x, test_x = to_tensor(train_x, "train_x"), to_tensor(test_x, "test_x")
     train_y = check_labels(train_x, train_y, ("train_x", "train_y"))
     test_y = check_labels(test_x, test_y, ("test_x", "test_y"))
-    k = (k,) if isinstance(k, int) else tuple(k)
+    k = check_voting(k, temperature)
     dtype = torch.promote_types(train_x.dtype, test_x.dtype)
     train_x, test_x = train_x.to(dtype), test_x.to(dtype)
     check_features(train_x, test_x, min(k, default=0))
