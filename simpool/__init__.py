@@ -14,7 +14,7 @@ Modules:
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
-- `simpool.evaluation.features`: The pooled vector, or the attention map, of every image of a dataset
+- `simpool.evaluation.features`: The pooled vector, the attention map or any other features of every image of a dataset, computed once
 - `simpool.evaluation.knn`: Weighted nearest-neighbor classification: how the papers read features without training anything
 - `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
