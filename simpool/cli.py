@@ -1,6 +1,6 @@
-"""`simpool pretrain | knn | attend | verify | bench | doctor`: the package without a notebook
+"""`simpool pretrain | knn | evaluate | attend | verify | bench | doctor`: the package without a notebook
 
-Six commands. Each has a function that adds its options to an argparse parser and a function that runs it;
+Seven commands. Each has a function that adds its options to an argparse parser and a function that runs it;
 `simpool COMMAND --help` prints the options. Input that cannot be used ends with one sentence and exit code 2.
 
 Options that are fields of a configuration (`DINOConfig`, `BAMConfig`, `MultiCrop`) are made from the dataclass, with the
@@ -12,10 +12,10 @@ comments of the source as help. What takes seconds to import is imported by the 
 # %% auto #0
 __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_args', 'number', 'file_path', 'add_network',
            'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size', 'run_knn',
-           'run_verify', 'picture_path', 'add_attend', 'run_attend', 'config_class', 'add_pretrain', 'add_training',
-           'weights_path', 'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of',
-           'run_pretrain', 'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor',
-           'run_doctor', 'build_parser', 'check_outputs', 'main']
+           'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'run_attend', 'config_class',
+           'add_pretrain', 'add_training', 'weights_path', 'beside', 'open_training_images', 'new_network', 'only_run',
+           'finished', 'command_of', 'run_pretrain', 'remove_checkpoints', 'train_to_file', 'add_bench', 'run_bench',
+           'bf16_words', 'add_doctor', 'run_doctor', 'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -217,6 +217,41 @@ def run_verify(
     if name is not None and name not in MODEL_CARDS:
         raise UserError(f"no card {name!r}", f"choose one of {', '.join(MODEL_CARDS)}")
     run_knn(args, name)
+
+# %% ../nbs/80_cli.ipynb #7a7e5e23
+def add_evaluate(
+    parser:argparse.ArgumentParser, # parser to change in place
+):
+    "Add the options of all evaluations"
+    add_network(parser)
+    parser.add_argument("--data", required=True, help="folder with train/ and val/ (or test/), one folder per class")
+    parser.add_argument("--tasks", default="",
+                        help="names with commas between: knn, linear, lowshot, retrieval, copies; if not given, all")
+    parser.add_argument("--size", type=number(1), help="side of the center view in pixels; if not given, the network's")
+    parser.add_argument("--cache", type=file_path, help="folder that keeps the features, so that the next call is fast")
+    parser.add_argument("--batch-size", type=number(1), default=128, help="images per batch (%(default)s)")
+    parser.add_argument("--num-workers", type=number(0, 256), default=0, help="processes that read images (0)")
+    parser.add_argument("--upright", action="store_true", help="turn photos as their EXIF orientation says")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is chosen at random (0)")
+    parser.add_argument("--json", type=file_path, help="file to write the rows to, with their provenance")
+
+# %% ../nbs/80_cli.ipynb #04d1a7ec
+def run_evaluate(
+    args:argparse.Namespace, # options of `add_evaluate`
+):
+    "Evaluate a checkpoint by all tasks, and print one table"
+    from simpool.core import format_rows, pick_device, provenance, write_json
+    from simpool.evaluation.suite import evaluate
+    started = time.monotonic()
+    model, report = open_network(args)
+    tasks = [name.strip() for name in args.tasks.split(",")] if args.tasks else None
+    rows = evaluate(model, args.data, tasks, args.size, args.cache, args.upright, args.seed, batch_size=args.batch_size,
+                    device=pick_device(args.device), num_workers=args.num_workers)
+    print(format_rows(rows, digits=1))
+    print("percent; interval: half width, 95 %; chance: what guessing gives")
+    if args.json:
+        write_json(provenance(started, checkpoint=str(args.checkpoint), data=str(args.data), rows=rows,
+                              network=report.config), args.json)
 
 # %% ../nbs/80_cli.ipynb #de156282
 def picture_path(
@@ -570,6 +605,7 @@ def run_doctor(
 COMMANDS = dict( # name -> (adds its options, runs it, one line of help)
     pretrain=(add_pretrain, run_pretrain, "train without labels: DINO or BAM"),
     knn=(add_knn, run_knn, "k-NN accuracy of a checkpoint on your images"),
+    evaluate=(add_evaluate, run_evaluate, "every evaluation of a checkpoint on your images, in one table"),
     attend=(add_attend, run_attend, "a picture of where a checkpoint looks"),
     verify=(add_verify, run_verify, "a checkpoint and its model card: card, ours, difference"),
     bench=(add_bench, run_bench, "how fast this package is, as ratios to others"),

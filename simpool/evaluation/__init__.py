@@ -18,7 +18,8 @@ _HOME = dict(
     attention_mass="localization", jaccard="localization", mass_mask="localization",
     best_iou="localization", normalize_map="localization", map_boxes="localization", max_box_acc="localization",
     trivial_baselines="localization", mean_interval="localization",
-    accuracy="linear", fit_linear="linear", fit_logistic="linear", choose_and_test="linear",
+    accuracy="linear", fit_linear="linear", fit_logistic="linear", choose_and_test="linear", low_shot="linear",
+    cached_features="features", evaluate="suite",
     average_precision="retrieval", retrieval_map="retrieval", copy_detection_map="retrieval",
     copy_descriptor="retrieval", whiten="retrieval", multi_scale="retrieval",
 )
