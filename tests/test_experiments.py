@@ -84,7 +84,7 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
         stand_in(results, f"supervised-vit-{pool}", f"supervised-resnet-{pool}")
         stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}", f"dino_pairs-resnet-{pool}")
         stand_in(results, f"bam-vit-{pool}", f"bam_pairs-vit-{pool}")
-    for notebook in ("knn", "attention", "emergence", "model_card", "table_2", "table_8"):
+    for notebook in ("knn", "linear", "attention", "emergence", "model_card", "table_2", "table_8"):
         run(project, notebook, monkeypatch)
     run(project, "seeds", monkeypatch, seeds=[0])
     run(project, "report", monkeypatch, scale="scratch", results="results/scratch")
@@ -93,6 +93,9 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     assert knn.top1.between(0, 100).all()
     assert set(knn[knn.training == "supervised"].pool) == {"cls", "simpool"}
     assert set(knn.split) == {"test", "novel"} and set(knn.weights) == {"random", "trained"}
+    linear, _ = read_table(results/"linear")
+    assert linear.top1.between(0, 100).all() and (linear.chosen_on_test >= linear.top1).all()
+    assert linear[["training", "backbone", "pool", "weights", "split"]].value_counts().max() == 1
     maps, _ = read_table(results/"attention")
     assert {"uniform", "center box"} < set(maps.network)
     for measure, most in dict(mass=1, iou=1, best_iou=1, max_box_acc=100).items():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'Features', 'Suite', 'task', 'row', 'guess', 'knn_task', 'linear_task', 'lowshot_task', 'retrieval_task',
-           'copies_task', 'Attacked', 'evaluate']
+           'Attacked', 'copies_task', 'evaluate']
 
 # %% ../../nbs/61_evaluation.suite.ipynb #3940a1df
 from collections.abc import Callable
@@ -141,16 +141,8 @@ def retrieval_task(suite, train, test, seed):
     share = 100*float(np.mean([(groups == g).mean() for g in groups]))
     return [row("mAP", found, share, f"same {'object' if known else 'class'}, among {len(x)} test images")]
 
-@task
-def copies_task(suite, train, test, seed):
-    "Find pictures again after they were cropped, turned and compressed"
-    chosen = np.random.default_rng([seed, 13]).permutation(len(test.y))[:200]
-    rng, originals = np.random.default_rng([seed, 14]), Subset(test.images, chosen)
-    attacked = Attacked([attack(originals[i][0], rng) for i in range(len(chosen))])
-    found = copy_detection_map(suite.pooled(attacked, "features of copies"), test.x, [[int(i)] for i in chosen])
-    by_chance = 100*sum(average_precision([rank], 1) for rank in range(min(20, len(test.y))))/len(test.y)
-    return [row("mAP", found, by_chance, f"{len(chosen)} attacked pictures among {len(test.y)}, top 20")]
 
+# %% ../../nbs/61_evaluation.suite.ipynb #58c24ba8
 class Attacked(Dataset):
     "Serve pictures in memory"
     classes = ()
@@ -165,6 +157,16 @@ class Attacked(Dataset):
 
     def __getitem__(self, i):
         return self.pictures[i], 0
+
+@task
+def copies_task(suite, train, test, seed):
+    "Find pictures again after they were cropped, turned and compressed"
+    chosen = np.random.default_rng([seed, 13]).permutation(len(test.y))[:200]
+    rng, originals = np.random.default_rng([seed, 14]), Subset(test.images, chosen)
+    attacked = Attacked([attack(originals[i][0], rng) for i in range(len(chosen))])
+    found = copy_detection_map(suite.pooled(attacked, "features of copies"), test.x, [[int(i)] for i in chosen])
+    by_chance = 100*sum(average_precision([rank], 1) for rank in range(min(20, len(test.y))))/len(test.y)
+    return [row("mAP", found, by_chance, f"{len(chosen)} attacked pictures among {len(test.y)}, top 20")]
 
 # %% ../../nbs/61_evaluation.suite.ipynb #ba321c1f
 def evaluate(

@@ -8,8 +8,8 @@ and minutes. The report and the README read these files and nothing else."""
 
 # %% auto #0
 __all__ = ['TEXT_COLUMNS', 'SCALES', 'FULL_SIZE', 'TRAININGS', 'save_csv', 'save_figure', 'flat_metrics', 'save_table',
-           'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'paper_pair',
-           'knn_lines', 'hub_card']
+           'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'untrained',
+           'paper_pair', 'knn_lines', 'hub_card']
 
 # %% ../../nbs/71_reproduce.results.ipynb #7ea462b8
 import json
@@ -20,8 +20,10 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
-from ..checkpoint import save_model
-from ..core import UserError, atomic_path, format_rows, read_json, write_json
+from ..bam import freeze_stem, has_positions
+from ..checkpoint import model_config, save_model
+from ..core import UserError, atomic_path, format_rows, read_json, seed_everything, write_json
+from ..model import create_model
 from .paper import TABLE_2, TABLE_3
 
 # %% ../../nbs/71_reproduce.results.ipynb #5e9aa059
@@ -167,6 +169,18 @@ def last_result(
     raise UserError(f"no scale has a result for {name!r} in {results}",
                     "give it epochs in params.yaml, e.g. `make repro SCALE=small`")
 
+# %% ../../nbs/71_reproduce.results.ipynb #4ed6627d
+def untrained(
+    path:str|Path, # weights of a trained network
+    facts:dict, # facts of its training, from `read_run`
+)->nn.Module: # the network in evaluation mode, with the weights that its training started from
+    "Build the network of a file as its training found it"
+    seed_everything(facts["seed"])
+    model = create_model(**model_config(path)).eval()
+    if facts["parameters"].get("fixed_stem") and has_positions(model.body):
+        freeze_stem(model)
+    return model
+
 # %% ../../nbs/71_reproduce.results.ipynb #51958e63
 FULL_SIZE = dict(vit="ViT-S", resnet="ResNet-50", convnext="ConvNeXt-S") # networks of the paper, by kind
 TRAININGS = dict(supervised="supervised", dino="DINO", bam="BAM", dino_pairs="DINO, two photographs",
@@ -175,6 +189,7 @@ TRAININGS = dict(supervised="supervised", dino="DINO", bam="BAM", dino_pairs="DI
 def paper_pair(
     training:str, # "supervised", "dino", "bam", or one that the paper does not have
     network:str, # kind of network, a key of `FULL_SIZE`
+    measure:str="knn", # column of Table 3, for trainings without labels: "knn" or "linear"
 )->str: # e.g. "ViT-S: 72.7 → 74.3"; empty where the papers print nothing
     "Give the paper's top-1 of the baseline and of SimPool, in percent on ImageNet-1k"
     name = FULL_SIZE.get(network)
@@ -183,7 +198,7 @@ def paper_pair(
     if training == "supervised":
         pair = [TABLE_2.value(name, pool=pool, epochs=100) for pool in ("Baseline", "SimPool")]
     else:
-        pair = [TABLE_3.value("knn", network=name, pool=pool) for pool in ("Baseline", "SimPool")]
+        pair = [TABLE_3.value(measure, network=name, pool=pool) for pool in ("Baseline", "SimPool")]
     return f"{name}: {pair[0]} → {pair[1]}"
 
 # %% ../../nbs/71_reproduce.results.ipynb #d0a4e247
