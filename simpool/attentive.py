@@ -7,9 +7,10 @@ __all__ = ['ATTENTIVE', 'split_heads', 'read_tokens', 'Attentive', 'create_atten
            'AIM', 'CAE', 'CoCa', 'Mlp', 'key_value', 'SigLIP', 'VJEPA', 'EfficientProbing', 'ESimPool', 'CLIPPool',
            'WithoutMap', 'DINOBlock', 'PRR', 'DOLG']
 
-# %% ../nbs/16_attentive.ipynb #a06c7553
+# %% ../nbs/16_attentive.ipynb #53955cb3
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from timm.layers.attention_pool import AttentionPoolPrr
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -71,12 +72,18 @@ class Attentive(Pool):
         "Pool the tokens of each image"
         raise NotImplementedError
 
-    def forward(self, x, return_attn=False):
-        tokens, grid = to_tokens(x, self.dim)
-        z, attn = self.read(tokens)
-        return (z, attn.unflatten(-1, grid)) if return_attn else z
+# %% ../nbs/16_attentive.ipynb #d4ab833d
+@patch
+def forward(
+    self:Attentive,
+    x:Tensor, # tokens (B, N, D) or map (B, D, H, W)
+    return_attn:bool=False, # whether to return the attention too
+)->Tensor: # (B, D); with attention also (B, nh, N) or (B, nh, H, W)
+    "Pool each image to one vector"
+    tokens, grid = to_tokens(x, self.dim)
+    z, attn = self.read(tokens)
+    return (z, attn.unflatten(-1, grid)) if return_attn else z
 
-# %% ../nbs/16_attentive.ipynb #9685aad3
 def create_attentive(
     name:str, # one of `ATTENTIVE`
     dim:int, # D, channels of the features
