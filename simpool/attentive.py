@@ -84,6 +84,7 @@ def forward(
     z, attn = self.read(tokens)
     return (z, attn.unflatten(-1, grid)) if return_attn else z
 
+# %% ../nbs/16_attentive.ipynb #9685aad3
 def create_attentive(
     name:str, # one of `ATTENTIVE`
     dim:int, # D, channels of the features
