@@ -28,6 +28,8 @@ def split_heads(
         raise UserError(f"{weight.shape[0]} channels are not divisible into {heads} heads", "choose a divisor")
     return weight.unflatten(0, (heads, -1))
 
+
+# %% ../nbs/16_attentive.ipynb #d58c23e5
 def read_tokens(
     x:Tensor, # tokens (B, N, D), which keys and values are made of
     q:Tensor, # queries (Q, heads*d), the same for all images
@@ -117,6 +119,8 @@ class SelfAttention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, -1)
         return self.proj(F.scaled_dot_product_attention(q, k, v))
 
+
+# %% ../nbs/16_attentive.ipynb #42da9c7d
 class AbMILP(Attentive, name="abmilp"):
     "Weight tokens by a network of one token"
     def __init__(
@@ -155,6 +159,8 @@ class AIM(Attentive, name="aim"):
         z, attn = read_tokens(self.bn(x.mT).mT, self.cls_token[0], self.k, self.v, self.num_heads)
         return z.mean(1), attn.mean(2)
 
+
+# %% ../nbs/16_attentive.ipynb #f602dfc2
 class CAE(Attentive, name="cae"):
     "Read tokens with a learned query; a norm each for query, keys and values"
     def __init__(
@@ -283,6 +289,8 @@ class EfficientProbing(Attentive, name="ep"):
         v = split_heads(self.v.weight, attn.shape[1]) # (Q, d, D)
         return torch.einsum("bqc,qdc->bqd", attn @ x, v).flatten(1), attn
 
+
+# %% ../nbs/16_attentive.ipynb #207fa21f
 class ESimPool(Attentive, name="esimpool"):
     "SimPool without projections: the normalized average asks, normalized tokens answer, the tokens are averaged"
     def __init__(
@@ -345,6 +353,8 @@ class DINOBlock(WithoutMap, name="dinovit"):
     def read(self, x):
         return self.dino_block(x).mean(1)
 
+
+# %% ../nbs/16_attentive.ipynb #b7218211
 class PRR(WithoutMap, name="prr"):
     "Let tokens read each other without any parameter, then average (timm's AttentionPoolPrr)"
     def __init__(
