@@ -99,7 +99,7 @@ def resize_batch(
     return y.clamp(0, 1)
 
 # %% ../nbs/65_maps.ipynb #00243401
-@torch.inference_mode()
+@torch.no_grad()
 def attention_maps(
     model:nn.Module, # network from `create_model`
     images, # images in any form that `to_batch` takes
@@ -254,7 +254,7 @@ def gives_attention(
     "Tell whether the pooling of a network has attention"
     return model.pool.has_attention or model.pool.takes_prefix
 
-@torch.inference_mode()
+@torch.no_grad()
 def similarity_maps(
     model:nn.Module, # network from `create_model`
     images, # images in any form that `to_batch` takes

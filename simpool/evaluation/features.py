@@ -83,7 +83,7 @@ def to_table(
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 # %% ../../nbs/50_evaluation.features.ipynb #962ba5de
-@torch.inference_mode()
+@torch.no_grad() # and not inference_mode: what comes out may be trained on
 def each_batch(
     fn:Callable[[Tensor], Tensor], # function from normalized images (B, C, size, size) to results (B, ...)
     images:Dataset, # items (PIL image, class id)
