@@ -386,11 +386,11 @@ def minimize(
     "Find the optimum by L-BFGS in variables that are scaled by the curvature"
     (weight, bias, spread), now, losses = start, {}, [math.inf]
     scale = torch.cat([C*spread[:, None]*objective.curvature + 1, C*spread[:, None] + 1e-6], 1).rsqrt()
-    scaled = torch.nn.Parameter(torch.cat([weight, bias[:, None]], 1)/scale)
+    scaled = torch.nn.Parameter((torch.cat([weight, bias[:, None]], 1)/scale).double()) # steps may be tiny or huge
     def closure():
-        at = scaled.detach()*scale
+        at = scaled.detach().float()*scale
         loss, dw, db, now["spread"] = objective(at[:, :-1], at[:, -1], C)
-        scaled.grad = torch.cat([dw, db[:, None]], 1)*scale
+        scaled.grad = (torch.cat([dw, db[:, None]], 1)*scale).double()
         return torch.tensor(loss, dtype=torch.float64)
     search = torch.optim.LBFGS([scaled], max_iter=4, max_eval=max_iter, tolerance_grad=0, tolerance_change=0,
                                history_size=10, line_search_fn="strong_wolfe")
@@ -399,7 +399,7 @@ def minimize(
         losses.append(float(closure()))
         if scaled.grad.norm().square()/2 <= tol*losses[-1] or losses[-1] >= losses[-2]*(1 - 1e-9): # no progress
             break
-    found = scaled.detach()*scale
+    found = scaled.detach().float()*scale
     return found[:, :-1], found[:, -1], now["spread"]
 
 # %% ../../nbs/52_evaluation.linear.ipynb #023ead77
@@ -407,7 +407,7 @@ def default_path(
     objective:LogisticLoss, # objective, which knows the scale of the features
 )->np.ndarray: # 20 values, ascending
     "Choose a path of C from almost no learning to almost no penalty, whatever the scale of the features"
-    return np.logspace(-2, 3, 20)/float(objective.curvature.sum().clamp(min=1e-12))
+    return np.logspace(-2, 5, 20)/float(objective.curvature.sum().clamp(min=1e-12))
 
 # %% ../../nbs/52_evaluation.linear.ipynb #e3a48bc8
 def fit_logistic(
@@ -495,7 +495,7 @@ def t95(
     freedom:int, # degrees of freedom
 )->float: # Student's t, two-sided 95 %
     "Return the factor of an interval over a few repeats"
-    return T95[freedom-1] if freedom <= len(T95) else 1.96 + 2.5/freedom
+    return T95[freedom-1] if freedom <= len(T95) else 1.96 + 2.372/freedom + 2.82/freedom**2 # its series
 
 # %% ../../nbs/52_evaluation.linear.ipynb #3ad402ee
 def low_shot(
