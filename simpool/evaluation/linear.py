@@ -407,7 +407,7 @@ def default_path(
     objective:LogisticLoss, # objective, which knows the scale of the features
 )->np.ndarray: # 20 values, ascending
     "Choose a path of C from almost no learning to almost no penalty, whatever the scale of the features"
-    return np.logspace(-2, 5, 20)/float(objective.curvature.sum().clamp(min=1e-12))
+    return np.logspace(-2, 4, 20)/float(objective.curvature.sum().clamp(min=1e-12))
 
 # %% ../../nbs/52_evaluation.linear.ipynb #e3a48bc8
 def fit_logistic(
@@ -416,8 +416,8 @@ def fit_logistic(
     C:float|tuple[float, ...]=None, # inverse strengths of the penalty; None: 20 values by the scale of the features
     x_val:Tensor=None, # features of a validation set (m, D); None: none
     y_val:Tensor=None, # its class ids (m,)
-    tol:float=1e-7, # accepted distance of the loss from its minimum, as an estimated share of it
-    max_iter:int=1000, # largest number of steps for each value
+    tol:float=1e-6, # accepted distance of the loss from its minimum, as an estimated share of it
+    max_iter:int=200, # largest number of steps for each value; without a penalty the optimum may be far away
 )->LinearHeads: # one classifier per value, in ascending order of `.C`
     "Fit multinomial logistic regression for a path of penalties: scikit-learn's objective, C times the sum of losses"
     x, column, classes = check_training(x, y)
