@@ -59,7 +59,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'simpool.attentive.WithoutMap': ('attentive.html#withoutmap', 'simpool/attentive.py'),
                                    'simpool.attentive.WithoutMap.forward': ('attentive.html#withoutmap.forward', 'simpool/attentive.py'),
                                    'simpool.attentive.create_attentive': ('attentive.html#create_attentive', 'simpool/attentive.py'),
-                                   'simpool.attentive.key_value': ('attentive.html#key_value', 'simpool/attentive.py'),
                                    'simpool.attentive.learned': ('attentive.html#learned', 'simpool/attentive.py'),
                                    'simpool.attentive.read_tokens': ('attentive.html#read_tokens', 'simpool/attentive.py'),
                                    'simpool.attentive.split_heads': ('attentive.html#split_heads', 'simpool/attentive.py')},

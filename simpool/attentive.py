@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ATTENTIVE', 'split_heads', 'read_tokens', 'Attentive', 'create_attentive', 'learned', 'SelfAttention', 'AbMILP',
-           'AIM', 'CAE', 'CoCa', 'Mlp', 'key_value', 'SigLIP', 'VJEPA', 'EfficientProbing', 'ESimPool', 'CLIPPool',
-           'WithoutMap', 'DINOBlock', 'PRR', 'DOLG']
+           'AIM', 'CAE', 'CoCa', 'Mlp', 'SigLIP', 'VJEPA', 'EfficientProbing', 'ESimPool', 'CLIPPool', 'WithoutMap',
+           'DINOBlock', 'PRR', 'DOLG']
 
 # %% ../nbs/16_attentive.ipynb #53955cb3
 import torch
@@ -33,19 +33,18 @@ def split_heads(
 def read_tokens(
     x:Tensor, # tokens (B, N, D), which keys and values are made of
     q:Tensor, # queries (Q, heads*d), the same for all images
-    to_k:nn.Linear, # layer that gives keys (heads*d); a bias changes nothing, and is left out
-    to_v:nn.Linear, # layer that gives values (heads*d)
+    k:Tensor, # weights that give keys (heads*d, D); a bias of theirs would change nothing
+    v:Tensor, # weights that give values (heads*d, D); a bias of theirs is added to the result
     heads:int, # number of heads
     values:Tensor=None, # tokens that values are made of (B, N, D); None: x
 )->tuple[Tensor, Tensor]: # (B, Q, heads*d); attention (B, heads, Q, N)
     "Let learned queries read tokens, without computing the keys and values of every token"
-    k, v = split_heads(to_k.weight, heads), split_heads(to_v.weight, heads) # (nh, d, D)
+    k, v = split_heads(k, heads), split_heads(v, heads) # (nh, d, D)
     q = q.unflatten(-1, (heads, -1)).transpose(0, 1) # (nh, Q, d)
     scores = torch.einsum("hqc,bnc->bhqn", q @ k*k.shape[1]**-.5, x)
     attn = scores.softmax(-1)
     seen = torch.einsum("bhqn,bnc->bhqc", attn, x if values is None else values)
-    z = torch.einsum("bhqc,hdc->bqhd", seen, v).flatten(2)
-    return z if to_v.bias is None else z + to_v.bias, attn
+    return torch.einsum("bhqc,hdc->bqhd", seen, v).flatten(2), attn
 
 # %% ../nbs/16_attentive.ipynb #95672254
 ATTENTIVE:dict[str, type] = {} # name -> class
@@ -156,7 +155,7 @@ class AIM(Attentive, name="aim"):
         self.bn = nn.BatchNorm1d(dim, affine=False, eps=1e-6)
 
     def read(self, x):
-        z, attn = read_tokens(self.bn(x.mT).mT, self.cls_token[0], self.k, self.v, self.num_heads)
+        z, attn = read_tokens(self.bn(x.mT).mT, self.cls_token[0], self.k.weight, self.v.weight, self.num_heads)
         return z.mean(1), attn.mean(2)
 
 
@@ -175,7 +174,8 @@ class CAE(Attentive, name="cae"):
 
     def read(self, x):
         to, q = self.cross_attn, self.norm1_q(self.query_token[0])
-        z, attn = read_tokens(self.norm1_k(x), to["q"](q), to["k"], to["v"], self.num_heads, self.norm1_v(x))
+        weights = to["k"].weight, to["v"].weight
+        z, attn = read_tokens(self.norm1_k(x), to["q"](q), *weights, self.num_heads, self.norm1_v(x))
         return to["proj"](z[:, 0]), attn[:, :, 0]
 
 # %% ../nbs/16_attentive.ipynb #47640ebb
@@ -216,19 +216,6 @@ class Mlp(nn.Module):
 
 
 
-# %% ../nbs/16_attentive.ipynb #2c24fa9a
-def key_value(
-    kv:nn.Linear, # layer that gives keys and values (2*D)
-)->tuple[nn.Linear, nn.Linear]: # a layer each, with the same weights
-    "Divide a layer"
-    layers = []
-    for i in range(2):
-        layer = nn.Linear(1, 1)
-        del layer.weight, layer.bias
-        layer.weight, layer.bias = kv.weight.chunk(2)[i], kv.bias.chunk(2)[i]
-        layers.append(layer)
-    return tuple(layers)
-
 # %% ../nbs/16_attentive.ipynb #15c3e3df
 class SigLIP(Attentive, name="siglip"):
     "Read tokens with a learned query, then add a network of the result (SigLIP's MAP, timm's AttentionPoolLatent)"
@@ -244,8 +231,8 @@ class SigLIP(Attentive, name="siglip"):
         self.mlp = Mlp(dim, mlp_ratio)
 
     def read(self, x):
-        z, attn = read_tokens(x, self.q(self.latent[0]), *key_value(self.kv), self.num_heads)
-        z = self.proj(z[:, 0])
+        z, attn = read_tokens(x, self.q(self.latent[0]), *self.kv.weight.chunk(2), self.num_heads)
+        z = self.proj(z[:, 0] + self.kv.bias.chunk(2)[1])
         return z + self.mlp(z), attn[:, :, 0]
 
 # %% ../nbs/16_attentive.ipynb #e14c13e3
@@ -266,8 +253,9 @@ class VJEPA(Attentive, name="jepa"):
     def read(self, x):
         block, q = self.cross_attention_block, self.query_tokens[0]
         attention = block["xattn"]
-        z, attn = read_tokens(block["norm1"](x), attention["q"](q), *key_value(attention["kv"]), self.num_heads)
-        z = q + attention["proj"](z[:, 0])
+        kv = attention["kv"]
+        z, attn = read_tokens(block["norm1"](x), attention["q"](q), *kv.weight.chunk(2), self.num_heads)
+        z = q + attention["proj"](z[:, 0] + kv.bias.chunk(2)[1])
         return z + block["mlp"](block["norm2"](z)), attn[:, :, 0]
 
 # %% ../nbs/16_attentive.ipynb #e5ba53bf

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from ..core import UserError, check_setting
 from ..data.images import image_files, read_image
-from .features import check_table
+from .features import check_table, to_tensor
 
 # %% ../../nbs/59_evaluation.retrieval.ipynb #57d54405
 def average_precision(
@@ -71,7 +71,7 @@ def sorted_database(
     database:Tensor, # vectors of the database (N, D)
 )->np.ndarray: # indices of the database, most similar first (q, N)
     "Sort the database by falling cosine for each query; equal ones in the order of the database"
-    query, database = torch.as_tensor(query), torch.as_tensor(database)
+    query, database = to_tensor(query, "query"), to_tensor(database, "database")
     check_table(query, "query")
     check_table(database, "database")
     if query.shape[1] != database.shape[1]:
@@ -106,7 +106,7 @@ def retrieval_map(
     return results
 
 # %% ../../nbs/59_evaluation.retrieval.ipynb #da814f5c
-@torch.inference_mode()
+@torch.no_grad()
 def multi_scale(
     fn:Callable[[Tensor], Tensor], # function from normalized images (B, C, H, W) to vectors (B, D)
     images:Tensor, # normalized images (B, C, H, W)
@@ -137,7 +137,7 @@ def whiten(
     floor:float=1e-5, # smallest second moment, as a share of the largest
 )->Tensor: # vectors without the mean, whitened, of unit length (n, D)
     "Whiten vectors as DINO's copy detection does"
-    x, other = torch.as_tensor(x), torch.as_tensor(fitted_on)
+    x, other = to_tensor(x, "x"), to_tensor(fitted_on, "fitted_on")
     check_table(x, "x")
     check_table(other, "fitted_on")
     if x.shape[1] != other.shape[1]:
