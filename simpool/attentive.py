@@ -32,16 +32,16 @@ def split_heads(
 # %% ../nbs/16_attentive.ipynb #d58c23e5
 def read_tokens(
     x:Tensor, # tokens (B, N, D), which keys and values are made of
-    q:Tensor, # queries (Q, heads*d), the same for all images
+    q:Tensor, # queries (Q, heads*d), the same for all images, or (B, Q, heads*d)
     k:Tensor, # weights that give keys (heads*d, D); a bias of theirs would change nothing
     v:Tensor, # weights that give values (heads*d, D); a bias of theirs is added to the result
     heads:int, # number of heads
     values:Tensor=None, # tokens that values are made of (B, N, D); None: x
 )->tuple[Tensor, Tensor]: # (B, Q, heads*d); attention (B, heads, Q, N)
-    "Let learned queries read tokens, without computing the keys and values of every token"
+    "Let few queries read tokens, without computing the keys and values of every token"
     k, v = split_heads(k, heads), split_heads(v, heads) # (nh, d, D)
-    q = q.unflatten(-1, (heads, -1)).transpose(0, 1) # (nh, Q, d)
-    scores = torch.einsum("hqc,bnc->bhqn", q @ k*k.shape[1]**-.5, x)
+    q = q.unflatten(-1, (heads, -1)).transpose(-2, -3) # (nh, Q, d) or (B, nh, Q, d)
+    scores = torch.einsum(f"{'b'*(q.ndim == 4)}hqc,bnc->bhqn", q @ k*k.shape[1]**-.5, x)
     attn = scores.softmax(-1)
     seen = torch.einsum("bhqn,bnc->bhqc", attn, x if values is None else values)
     return torch.einsum("bhqc,hdc->bqhd", seen, v).flatten(2), attn
@@ -115,8 +115,8 @@ class SelfAttention(nn.Module):
         self.qkv, self.proj = nn.Linear(dim, 3*dim, bias=False), nn.Linear(dim, dim)
 
     def forward(self, x):
-        q, k, v = self.qkv(x).chunk(3, -1)
-        return self.proj(F.scaled_dot_product_attention(q, k, v))
+        q, k, v = self.qkv.weight.chunk(3) # with one head, two weights in a row are one
+        return F.linear(F.scaled_dot_product_attention(x @ (q.T @ k), x, x), self.proj.weight @ v, self.proj.bias)
 
 
 # %% ../nbs/16_attentive.ipynb #42da9c7d
@@ -315,10 +315,10 @@ class CLIPPool(Attentive, name="clip"):
             raise UserError(f"{x.shape[1]} tokens, positions for {len(self.pos_embed)-1}", "set num_tokens")
         x = self.norm(x)
         x = torch.cat([x.mean(1, keepdim=True), x], 1) + self.pos_embed
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
-        attn = (q[:, :, :1] @ k.mT*q.shape[-1]**-.5).softmax(-1)
+        (to_q, k, v), (bias, _, v_bias) = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        z, attn = read_tokens(x, F.linear(x[:, :1], to_q, bias), k, v, self.num_heads)
         seen = attn[:, :, 0, 1:] # of the tokens, without the average itself
-        return self.proj((attn @ v).transpose(1, 2).flatten(1)), seen/seen.sum(-1, keepdim=True)
+        return self.proj(z[:, 0] + v_bias), seen/seen.sum(-1, keepdim=True)
 
 # %% ../nbs/16_attentive.ipynb #69dc49ae
 class WithoutMap(Attentive):
@@ -339,7 +339,10 @@ class DINOBlock(WithoutMap, name="dinovit"):
         self.dino_block = Block(dim, num_heads, qkv_bias=False, norm_layer=nn.LayerNorm)
 
     def read(self, x):
-        return self.dino_block(x).mean(1)
+        block = self.dino_block
+        x = x + block.attn(block.norm1(x))
+        hidden = block.mlp.act(block.mlp.fc1(block.norm2(x)))
+        return x.mean(1) + block.mlp.fc2(hidden.mean(1)) # the last layer is linear, so the average may come first
 
 
 # %% ../nbs/16_attentive.ipynb #b7218211
@@ -367,5 +370,7 @@ class DOLG(WithoutMap, name="dolg"):
         self.conv1, self.bn, self.conv2 = nn.Conv2d(dim, dim, 1), nn.BatchNorm2d(dim), nn.Conv2d(dim, 1, 1)
 
     def read(self, x):
-        y = self.bn(self.conv1(x.mT[..., None])) # (B, D, N, 1)
-        return (F.softplus(self.conv2(y.relu()))*F.normalize(y, dim=1)).mean((2, 3))
+        y = F.linear(x, self.conv1.weight[..., 0, 0], self.conv1.bias)
+        y = self.bn(y.flatten(0, 1)[..., None, None]).view_as(y)
+        scores = F.linear(y.relu(), self.conv2.weight[..., 0, 0], self.conv2.bias) # (B, N, 1)
+        return (F.softplus(scores)*F.normalize(y, dim=-1)).mean(1)
