@@ -9,7 +9,7 @@ Modules:
 - `simpool.cli`: `simpool pretrain | knn | evaluate | attend | verify | bench | doctor`: the package without a notebook
 - `simpool.convert`: What a released checkpoint holds: its weights under our names, which network they belong to, how it was trained
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
-- `simpool.data.images`: Three kinds of image sources as one kind of dataset: scenes, class folders, flat folders
+- `simpool.data.images`: All image sources as one kind of dataset: scenes, class folders, flat folders, published data sets
 - `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization

@@ -481,6 +481,19 @@ def no_weight_decay(
     named = self.body.no_weight_decay() if hasattr(self.body, "no_weight_decay") else ()
     return {f"body.{name}" for name, _ in self.body.named_parameters() if name in named}
 
+@patch
+def group_matcher(
+    self:PooledModel,
+    coarse:bool=False, # whole stages instead of blocks
+)->dict: # name -> pattern, or pairs of pattern and place
+    "Tell timm's tools which weights form a layer, from the stem to the classifier; the pooling belongs to the last one"
+    found = {}
+    for name, patterns in self.body.group_matcher(coarse).items():
+        pairs = [(patterns, None)] if isinstance(patterns, str) else patterns
+        found[name] = [(rf"body\.(?:{pattern.removeprefix('^')})", place) for pattern, place in pairs]
+    found["blocks"] = [*found.get("blocks", []), (r"pool|norm", (99999,))]
+    return found
+
 # %% ../nbs/31_model.ipynb #fee933b5
 @patch(as_prop=True)
 def num_features(

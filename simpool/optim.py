@@ -107,8 +107,8 @@ def set_rates(
     lr:float, # learning rate of all groups
     weight_decay:float, # weight decay of the groups that decay
 ):
-    "Set learning rate and weight decay of the next step"
+    "Set learning rate and weight decay of the next step; a group may have a factor of its own, `lr_scale`"
     for group in optimizer.param_groups:
-        group["lr"] = float(lr)
+        group["lr"] = float(lr)*group.get("lr_scale", 1)
         if group["decay"]:
             group["weight_decay"] = float(weight_decay)

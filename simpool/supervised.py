@@ -69,6 +69,11 @@ class SupervisedTask:
         self.lr = cosine_schedule(config.lr, config.min_lr, config.epochs, steps_per_epoch, config.warmup_epochs)
         self.parts = dict(model=self.network, optimizer=self.optimizer, precision=self.precision)
 
+    @property
+    def trained(self)->nn.Module:
+        "Return the network that will be evaluated"
+        return self.network
+
 # %% ../nbs/45_supervised.ipynb #78b2a3cf
 def cut_crops(
     config:SupervisedConfig, # size, scale and color jitter
@@ -104,19 +109,20 @@ def to_model_input(
 def compute_loss(
     self:SupervisedTask,
     x:Tensor, # normalized crops (B, C, size, size)
-    labels:Tensor, # class ids (B,)
+    labels:Tensor, # class ids (B,), or probabilities (B, classes)
     precision:str, # "auto", "bf16" or "fp32"
 )->tuple[Tensor, Tensor]: # loss in nats; logits (B, classes)
     "Run the classifier forward and compare with the labels"
     with autocast(self.device, precision):
         logits = self.network(x)
-    return F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing), logits
+    smoothing = self.config.label_smoothing if labels.ndim == 1 else 0. # probabilities come as they should be
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits
 
 # %% ../nbs/45_supervised.ipynb #83df9629
 @patch
 def step(
     self:SupervisedTask,
-    batch:tuple[Tensor, Tensor], # crops (B, C, size, size) uint8, labels (B,)
+    batch:tuple[Tensor, Tensor], # crops (B, C, size, size) uint8; class ids (B,), or probabilities (B, classes)
     step:int, # number of the step in the run
     epoch:int, # number of the epoch
 )->dict[str, Tensor]: # loss, accuracy on the training crops in %, learning rate
@@ -129,7 +135,8 @@ def step(
     loss.backward()
     set_rates(self.optimizer, self.lr[step], self.config.weight_decay)
     self.optimizer.step()
-    return dict(loss=loss.detach(), accuracy=100*(logits.argmax(1) == labels).float().mean(), lr=self.lr[step])
+    right = logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
+    return dict(loss=loss.detach(), accuracy=100*right.float().mean(), lr=self.lr[step])
 
 # %% ../nbs/45_supervised.ipynb #55b703fd
 def train_supervised(
@@ -141,6 +148,7 @@ def train_supervised(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=0, # processes that cut crops
     desc:str="supervised", # name of the run, for the progress bar
+    task_class:type=SupervisedTask, # what a step is
     **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
 )->tuple[nn.Module, list[dict]]: # the model in evaluation mode; one row per epoch
     "Train a classifier"
@@ -150,7 +158,8 @@ def train_supervised(
         raise UserError(f"labels go up to {last}, the model has {model.num_classes} classes",
                         f"make it with num_classes={last+1}")
     settings = run_identity(model, images, asdict(config), seed) if run_dir else None
-    task = SupervisedTask(model, config, len(images)//config.batch_size, device)
+    task = task_class(model, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc, **options)
-    return end_training(task.network), log
+    end_training(task.network)
+    return end_training(task.trained), log

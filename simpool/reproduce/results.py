@@ -9,20 +9,24 @@ and minutes. The report and the README read these files and nothing else."""
 # %% auto #0
 __all__ = ['TEXT_COLUMNS', 'SCALES', 'FULL_SIZE', 'TRAININGS', 'save_csv', 'save_figure', 'flat_metrics', 'save_table',
            'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'untrained',
-           'paper_pair', 'knn_lines', 'hub_card']
+           'each_network', 'read_pooled', 'add_gains', 'in_words', 'paper_pair', 'knn_lines', 'hub_card']
 
 # %% ../../nbs/71_reproduce.results.ipynb #7ea462b8
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from ..bam import freeze_stem, has_positions
-from ..checkpoint import model_config, save_model
+from ..checkpoint import load_model, model_config, save_model
 from ..core import UserError, atomic_path, format_rows, read_json, seed_everything, write_json
+from ..evaluation.features import cached_features
+from ..evaluation.localization import mean_interval
 from ..model import create_model
 from .paper import TABLE_2, TABLE_3
 
@@ -180,6 +184,64 @@ def untrained(
     if facts["parameters"].get("fixed_stem") and has_positions(model.body):
         freeze_stem(model)
     return model
+
+# %% ../../nbs/71_reproduce.results.ipynb #8db45733
+def each_network(
+    results:Path, # folder of the scale
+    runs:list[str], # trainings, e.g. "dino-vit"; both poolings of each
+    evaluate:Callable, # function (network, facts of its training, name for the progress bar) -> rows
+)->list[dict]: # rows, each with training, backbone, pool and weights ("random" or "trained")
+    "Evaluate both networks of each training, before and after it"
+    rows, before = [], {}
+    for run in [f"{r}-{pool}" for r in runs for pool in ("baseline", "simpool")]:
+        facts, path, (training, name, _) = read_run(results, run), run_paths(results, run)["model"], run.split("-")
+        start = json.dumps([model_config(path), facts["seed"], facts["parameters"].get("fixed_stem")], sort_keys=True)
+        model = load_model(path)
+        row = dict(training=training, backbone=name, pool=model.pool.pool_name)
+        if start not in before:
+            before[start] = evaluate(untrained(path, facts), facts, f"{run} random")
+        rows += [row | dict(weights="random") | found for found in before[start]]
+        rows += [row | dict(weights="trained") | found for found in evaluate(model, facts, f"{run} trained")]
+    return rows
+
+def read_pooled(
+    model:nn.Module, # network
+    facts:dict, # facts of its training
+    sets:dict, # images by name of the split
+    folder:str|Path, # folder that keeps features
+    desc:str, # name for the progress bar
+    device:str="cpu", # device of the network and of the result
+    **options, # precision and num_workers of `cached_features`
+)->dict[str, Tensor]: # pooled vectors by name of the split (n, D), not of unit length
+    "Read the pooled vectors of several splits, from the cache if they are there"
+    model = model.to(device)
+    return {s: cached_features(model, images, facts["img_size"], folder, device=device, desc=f"{desc} {s}",
+                               **options)["pooled"].to(device) for s, images in sets.items()}
+
+
+# %% ../../nbs/71_reproduce.results.ipynb #5891a170
+def add_gains(
+    table:pd.DataFrame, # rows with pool, weights, split, and per image a number in `right`; changed in place
+    keys:list[str], # columns that a pair shares, besides its weights
+    objects:dict[str, np.ndarray], # object of each image, by split
+)->list[tuple]: # values of `keys`, difference, half its 95 % interval, of each pair of trained networks
+    "Add the columns `gain` and `gain_interval`: SimPool's number minus the baseline's"
+    table[["gain", "gain_interval"]] = np.nan
+    found = []
+    for key, pair in table[table.weights == "trained"].groupby(keys, sort=False):
+        ours, theirs = pair[pair.pool == "simpool"].iloc[0], pair[pair.pool != "simpool"].iloc[0]
+        gain = mean_interval(ours.right - theirs.right, objects[ours.split])
+        table.loc[ours.name, ["gain", "gain_interval"]] = gain
+        found.append((*key, *gain))
+    return found
+
+def in_words(
+    gain:float, # difference
+    interval:float, # half its 95 % interval
+)->str: # "above", "below" or "level with"
+    "Say whether a difference is larger than its interval"
+    return "above" if gain > interval else "below" if gain < -interval else "level with"
+
 
 # %% ../../nbs/71_reproduce.results.ipynb #51958e63
 FULL_SIZE = dict(vit="ViT-S", resnet="ResNet-50", convnext="ConvNeXt-S") # networks of the paper, by kind
