@@ -481,6 +481,7 @@ def no_weight_decay(
     named = self.body.no_weight_decay() if hasattr(self.body, "no_weight_decay") else ()
     return {f"body.{name}" for name, _ in self.body.named_parameters() if name in named}
 
+# %% ../nbs/31_model.ipynb #1e933f3b
 @patch
 def group_matcher(
     self:PooledModel,

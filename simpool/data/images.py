@@ -12,9 +12,9 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'PUBLISHED', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids',
            'to_rgb', 'read_image', 'FolderImages', 'open_images', 'save_pointer', 'published_folder',
-           'torchvision_labels', 'PublishedImages', 'split_folder', 'open_split', 'Subset', 'first_of_each_class',
-           'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids', 'class_samples', 'decode_to',
-           'readable_bytes', 'images_digest']
+           'torchvision_labels', 'torchvision_parts', 'PublishedImages', 'split_folder', 'open_split', 'Subset',
+           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids',
+           'class_samples', 'decode_to', 'readable_bytes', 'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
@@ -226,6 +226,27 @@ def torchvision_labels(
     found = next((getattr(part, name) for name in ("targets", "_labels") if hasattr(part, name)), None)
     return [y for _, y in part._samples] if found is None else list(found)
 
+# %% ../../nbs/21_data.images.ipynb #9455a8e7
+def torchvision_parts(
+    folder:Path, # folder of the data set, with its usual name
+    split:str, # "train" or "test"
+)->list[Dataset]: # torchvision's data sets that make up the split
+    "Let torchvision open a published data set"
+    import torchvision.datasets  # here, since few need it
+
+    kind, *options = PUBLISHED[folder.name]
+    if split not in ("train", "test"):
+        raise UserError(f"no split {split!r} in {folder}", "choose train or test")
+    try:
+        return [getattr(torchvision.datasets, kind)(folder.parent, **o) for o in options[split == "test"]]
+    except ImportError as e:
+        raise UserError(f"{kind} needs a further library ({e})", "pip install scipy") from e
+    except (RuntimeError, OSError, KeyError, ValueError) as e:
+        raise UserError(f"{folder} is not torchvision's {kind} ({e})", "complete it, or get it by "
+                        f"torchvision.datasets.{kind}({str(folder.parent)!r}, download=True)") from e
+
+
+# %% ../../nbs/21_data.images.ipynb #13c7f432
 class PublishedImages(Dataset):
     "Read a data set as it is published"
     def __init__(
@@ -233,22 +254,10 @@ class PublishedImages(Dataset):
         folder:str|Path, # folder of the data set, with its usual name
         split:str, # "train" or "test"
     ):
-        import torchvision.datasets  # here, since few need it
-
-        folder = Path(folder).expanduser().absolute()
-        kind, *options = PUBLISHED[folder.name]
-        if split not in ("train", "test"):
-            raise UserError(f"no split {split!r} in {folder}", "choose train or test")
-        try:
-            self.parts = [getattr(torchvision.datasets, kind)(folder.parent, **o) for o in options[split == "test"]]
-        except ImportError as e:
-            raise UserError(f"{kind} needs a further library ({e})", "pip install scipy") from e
-        except (RuntimeError, OSError, KeyError, ValueError) as e:
-            raise UserError(f"{folder} is not torchvision's {kind} ({e})", "complete it, or get it by "
-                            f"torchvision.datasets.{kind}({str(folder.parent)!r}, download=True)") from e
-        self.label = np.array([y for part in self.parts for y in torchvision_labels(part)])
-        names, n = getattr(self.parts[0], "classes", ()), int(self.label.max()) + 1
-        self.images, self.classes = ConcatDataset(self.parts), tuple(map(str, names if len(names) >= n else range(n)))
+        parts = torchvision_parts(Path(folder).expanduser().absolute(), split)
+        self.label = np.array([y for part in parts for y in torchvision_labels(part)])
+        names, n = getattr(parts[0], "classes", ()), int(self.label.max()) + 1
+        self.images, self.classes = ConcatDataset(parts), tuple(map(str, names if len(names) >= n else range(n)))
 
     def __len__(self):
         return len(self.label)

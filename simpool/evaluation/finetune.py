@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from timm.data import Mixup, create_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.optim import param_groups_layer_decay
@@ -84,6 +85,7 @@ def seeded(
             random.setstate(states[0])
             np.random.set_state(states[1])
 
+# %% ../../nbs/54_evaluation.finetune.ipynb #ebdad96f
 def cut_mixed(
     config:FinetuneConfig, # settings
     stats:tuple|None, # mean and standard deviation that the network expects
@@ -121,29 +123,38 @@ class FinetuneTask(SupervisedTask):
         if config.ema_decay:
             self.ema = self.parts["ema"] = ModelEmaV3(self.network, config.ema_decay, use_warmup=True)
 
-    @property
-    def collate(self): # function (images, labels, rng) -> mixed images and labels
-        "Return what the loader's processes do; it holds the settings only, not the network"
-        return partial(cut_mixed, self.config, self.network.stats, self.network.num_classes)
+# %% ../../nbs/54_evaluation.finetune.ipynb #27aa466f
+@patch(as_prop=True)
+def collate(self:FinetuneTask): # function (images, labels, rng) -> mixed images and labels
+    "Return what the loader's processes do; it holds the settings only, not the network"
+    return partial(cut_mixed, self.config, self.network.stats, self.network.num_classes)
 
-    def to_model_input(
-        self,
-        images:Tensor, # augmented and normalized images (B, 3, size, size)
-    )->Tensor: # the same
-        "Leave the images as the loader made them"
-        return images
+@patch
+def to_model_input(
+    self:FinetuneTask,
+    images:Tensor, # augmented and normalized images (B, 3, size, size)
+)->Tensor: # the same
+    "Leave the images as the loader made them"
+    return images
 
-    def step(self, batch, step, epoch):
-        "Update the classifier once, and its average"
-        found = super().step(batch, step, epoch)
-        if self.ema is not None:
-            self.ema.update(self.network, step)
-        return found
+# %% ../../nbs/54_evaluation.finetune.ipynb #71518091
+@patch
+def step(
+    self:FinetuneTask,
+    batch:tuple[Tensor, Tensor], # images (B, 3, size, size); probabilities of the classes (B, classes)
+    step:int, # number of the step in the run
+    epoch:int, # number of the epoch
+)->dict[str, Tensor]: # loss, accuracy on the mixed images in %, learning rate
+    "Update the classifier once, and its average"
+    found = super(FinetuneTask, self).step(batch, step, epoch)
+    if self.ema is not None:
+        self.ema.update(self.network, step)
+    return found
 
-    @property
-    def trained(self)->nn.Module:
-        "Return the average, if there is one"
-        return self.network if self.ema is None else end_training(self.ema.module)
+@patch(as_prop=True)
+def trained(self:FinetuneTask)->nn.Module:
+    "Return the average, if there is one"
+    return self.network if self.ema is None else end_training(self.ema.module)
 
 
 # %% ../../nbs/54_evaluation.finetune.ipynb #bf99bb9a

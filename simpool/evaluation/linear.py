@@ -6,7 +6,7 @@
 __all__ = ['ROWS', 'LEARNING_RATES', 'T95', 'accuracy', 'LinearHeads', 'load_heads', 'check_training', 'StackedSGD',
            'RunningNorm', 'check_sgd', 'start_sgd', 'epoch_order', 'as_heads', 'validate', 'train_epoch', 'fit_linear',
            'LogisticLoss', 'minimize', 'default_path', 'fit_logistic', 'hold_out', 'choose_and_test', 'choose_few',
-           't95', 'low_shot']
+           't95', 'fit_few', 'low_shot']
 
 # %% ../../nbs/52_evaluation.linear.ipynb #f556dd2b
 import math
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from ..core import UserError, check_setting, load_tensors, progress, save_tensors
-from .features import check_labels, check_table
+from .features import check_labels, check_table, to_tensor
 
 # %% ../../nbs/52_evaluation.linear.ipynb #55314a45
 def accuracy(
@@ -27,7 +27,7 @@ def accuracy(
     k:tuple[int, ...]=(1, 5), # numbers of guesses
 )->dict[int, float]: # k -> percent
     "Return the share of images whose class is among the highest scores"
-    logits = torch.as_tensor(logits)
+    logits = to_tensor(logits, "logits")
     check_table(logits, "logits")
     y = check_labels(logits, y, ("logits", "y"))
     found = logits.topk(min(max(k), logits.shape[1]), dim=1).indices == y[:, None]
@@ -78,7 +78,7 @@ def logits(
     i:int=None, # number of the setting; None: the best on the validation set
 )->Tensor: # scores (n, classes)
     "Return the scores of the classes"
-    x, i = torch.as_tensor(x), self.best if i is None else i
+    x, i = to_tensor(x, "x"), self.best if i is None else i
     check_table(x, "x")
     if x.shape[1] != self.weight.shape[2]:
         raise UserError(f"x has {x.shape[1]} channels, the classifier {self.weight.shape[2]}", "use the same network")
@@ -93,7 +93,8 @@ def predict(
     i:int=None, # number of the setting; None: the best on the validation set
 )->Tensor: # class ids (n,)
     "Return the class of each image"
-    return self.classes.to(torch.as_tensor(x).device)[self.logits(x, i).argmax(1)]
+    x = to_tensor(x, "x")
+    return self.classes.to(x.device)[self.logits(x, i).argmax(1)]
 
 @patch
 def score(
@@ -103,7 +104,8 @@ def score(
     i:int=None, # number of the setting; None: the best on the validation set
 )->float: # top-1 in percent
     "Return the accuracy"
-    y = check_labels(torch.as_tensor(x), y, ("x", "y"))
+    x = to_tensor(x, "x")
+    y = check_labels(x, y, ("x", "y"))
     return 100*float((self.predict(x, i) == y).double().mean())
 
 # %% ../../nbs/52_evaluation.linear.ipynb #bcecd58e
@@ -137,7 +139,7 @@ def check_training(
     y:Tensor, # class ids (n,) or (n, 1)
 )->tuple[Tensor, Tensor, Tensor]: # features; column of each image's class (n,); class ids (classes,)
     "Check what a classifier is trained on, and number its classes"
-    x = torch.as_tensor(x)
+    x = to_tensor(x, "x")
     check_table(x, "x")
     classes, column = check_labels(x, y, ("x", "y")).long().unique(return_inverse=True)
     if len(classes) < 2:
@@ -230,7 +232,7 @@ def check_sgd(
     for name, values in dict(lr=lr, weight_decay=weight_decay).items():
         for value in values:
             check_setting(name, value, float, 0, 1e6)
-    x = torch.as_tensor(x)
+    x = to_tensor(x, "x")
     views = list(x) if x.ndim == 3 else [x]
     for view in views:
         _, column, classes = check_training(view, y)
@@ -283,7 +285,7 @@ def validate(
     y:Tensor, # its class ids (m,)
 )->np.ndarray: # top-1 of each, percent (settings,)
     "Compute the accuracy of all classifiers, with one product for all"
-    x = torch.as_tensor(x)
+    x = to_tensor(x, "x_val")
     check_table(x, "x_val")
     column = heads.columns(check_labels(x, y, ("x_val", "y_val")))
     weight, bias, right = heads.weight.flatten(0, 1), heads.bias.flatten(), 0
@@ -443,7 +445,7 @@ def hold_out(
     seed:int=0, # seed of the choice
 )->Tensor: # whether each image is held out (n,) bool
     "Choose images to hold out, of every class"
-    y, rng = torch.as_tensor(y).flatten(), np.random.default_rng([seed, 9])
+    y, rng = to_tensor(y, "y").flatten(), np.random.default_rng([seed, 9])
     held = torch.zeros(len(y), dtype=torch.bool)
     for c in y.unique():
         members = (y == c).nonzero()[:, 0].cpu()
@@ -461,7 +463,7 @@ def choose_and_test(
     seed:int=0, # seed of the held-out tenth
 )->dict: # top1: of the chosen setting; top1_chosen_on_test: the best of all settings; held_out; the chosen setting
     "Choose a setting on a held-out tenth of the training images, train on all of them, and test"
-    x, held = torch.as_tensor(x), hold_out(y, seed=seed)
+    x, held = to_tensor(x, "x"), hold_out(y, seed=seed)
     y = check_labels(x, y, ("x", "y"))
     if not held.any():
         raise UserError("no class has two images, so none can be held out", "name the setting yourself")
@@ -480,7 +482,7 @@ def choose_few(
 )->Tensor: # whether each image is taken (n,) bool
     "Choose a few images of every class; at least one, and all of a class that has fewer"
     check_setting("few", few, float, 1e-6, 10**9)
-    y, rng = torch.as_tensor(y).flatten(), np.random.default_rng([seed, 10])
+    y, rng = to_tensor(y, "y").flatten(), np.random.default_rng([seed, 10])
     taken = torch.zeros(len(y), dtype=torch.bool)
     for c in y.unique():
         members = (y == c).nonzero()[:, 0].cpu()
@@ -498,6 +500,22 @@ def t95(
     return T95[freedom-1] if freedom <= len(T95) else 1.96 + 2.372/freedom + 2.82/freedom**2 # its series
 
 # %% ../../nbs/52_evaluation.linear.ipynb #3ad402ee
+def fit_few(
+    x:Tensor, # training features (n, D)
+    y:Tensor, # class ids (n,)
+    few:int|float, # images per class, or a share of the images of each class below one
+    seed:int, # seed of the choice
+)->LinearHeads: # a path of classifiers, `best` by other training images
+    "Fit logistic regression to a few images of every class (papers.md 4.5)"
+    x, _, _ = check_training(x, y)
+    y = check_labels(x, y, ("x", "y")).long()
+    taken = choose_few(y, few, seed)
+    other = (~taken).nonzero()[:, 0]
+    other = other[np.random.default_rng([seed, 11]).permutation(len(other))[:1000]]
+    val = dict(x_val=x[other], y_val=y[other]) if len(other) else dict(x_val=x[taken], y_val=y[taken])
+    return fit_logistic(x[taken], y[taken], **val)
+
+# %% ../../nbs/52_evaluation.linear.ipynb #967828c0
 def low_shot(
     x:Tensor, # training features (n, D)
     y:Tensor, # class ids (n,)
@@ -509,17 +527,10 @@ def low_shot(
 )->list[dict]: # per entry of `few`: few, images (mean number), top1 (mean), interval (95 %, over repeats), repeats
     "Test logistic regression on a few labels (papers.md 4.5)"
     check_setting("repeats", repeats, int, 2, 10_000)
-    x, _, _ = check_training(x, y)
-    y, rows = check_labels(x, y, ("x", "y")).long(), []
+    seeds, rows = range(seed*repeats, (seed + 1)*repeats), []
     for n in few:
-        top1, images = [], []
-        for repeat in range(seed*repeats, (seed + 1)*repeats):
-            taken = choose_few(y, n, repeat)
-            other = (~taken).nonzero()[:, 0]
-            other = other[np.random.default_rng([repeat, 11]).permutation(len(other))[:1000]]
-            val = dict(x_val=x[other], y_val=y[other]) if len(other) else dict(x_val=x[taken], y_val=y[taken])
-            top1.append(fit_logistic(x[taken], y[taken], **val).score(test_x, test_y))
-            images.append(int(taken.sum()))
+        top1 = [fit_few(x, y, n, repeat).score(test_x, test_y) for repeat in seeds]
+        images = np.mean([int(choose_few(y, n, repeat).sum()) for repeat in seeds])
         half = t95(repeats - 1)*np.std(top1, ddof=1)/repeats**.5
-        rows.append(dict(few=n, images=np.mean(images), top1=np.mean(top1), interval=half, repeats=repeats))
+        rows.append(dict(few=n, images=images, top1=np.mean(top1), interval=half, repeats=repeats))
     return rows

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..attentive import ATTENTIVE, create_attentive
 from ..core import UserError, check_setting, progress
-from .features import all_finite, check_labels
+from .features import all_finite, check_labels, to_tensor
 from .linear import check_training, epoch_order
 from ..pools import create_pool, list_pools
 
@@ -154,7 +154,7 @@ def check_tokens(
     name:str, # argument that holds them
 )->Tensor: # the same
     "Raise an error unless these are finite tokens"
-    tokens = torch.as_tensor(tokens)
+    tokens = to_tensor(tokens, name)
     if tokens.ndim != 3:
         raise UserError(f"{name} has shape {tuple(tokens.shape)}", "give tokens (n, N, D); read_features has them")
     if not all_finite(tokens.flatten(1)):

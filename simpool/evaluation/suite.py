@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'Features', 'Suite', 'task', 'row', 'guess', 'knn_task', 'linear_task', 'lowshot_task', 'retrieval_task',
-           'Attacked', 'copies_task', 'evaluate']
+           'Attacked', 'copies_task', 'Square', 'revisited_rows', 'copydays_rows', 'benchmark_rows', 'evaluate']
 
 # %% ../../nbs/61_evaluation.suite.ipynb #3940a1df
 from collections.abc import Callable
@@ -15,16 +15,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..core import UserError, seed_everything
+# %% ../../nbs/61_evaluation.suite.ipynb #627af4c9
+from ..core import UserError, progress, seed_everything
 from ..data.images import SceneImages, Subset, object_ids, open_split
+from ..data.transforms import normalize, stack_images
 from .features import cached_features, each_batch, read_features
 from .knn import knn_hits
 from .linear import choose_and_test, fit_logistic, low_shot
 from .localization import mean_interval
-from .retrieval import attack, average_precision, copy_detection_map, retrieval_map, same_object
+from simpool.evaluation.retrieval import (
+    attack,
+    average_precision,
+    copy_descriptor,
+    copy_detection_map,
+    multi_scale,
+    open_copydays,
+    open_revisited,
+    retrieval_map,
+    same_object,
+)
 
 # %% ../../nbs/61_evaluation.suite.ipynb #80e8846a
 @dataclass
@@ -168,10 +181,103 @@ def copies_task(suite, train, test, seed):
     by_chance = 100*sum(average_precision([rank], 1) for rank in range(min(20, len(test.y))))/len(test.y)
     return [row("mAP", found, by_chance, f"{len(chosen)} attacked pictures among {len(test.y)}, top 20")]
 
+# %% ../../nbs/61_evaluation.suite.ipynb #ae28f0a6
+@patch
+def whole_pictures(
+    self:Suite,
+    images:Dataset, # items (PIL image, ignored)
+    read:Callable, # function from normalized images (1, C, H, W) to vectors (1, D)
+    desc:str, # label of the progress bar
+)->Tensor: # vectors (n, D)
+    "Read the vectors of pictures of any size"
+    device, vectors = self.options.get("device", "cpu"), []
+    self.model.to(device)
+    with torch.no_grad():
+        for image, _ in progress(images, desc):
+            vectors.append(read(normalize(stack_images([image]).to(device), self.model.stats)).float().cpu())
+    return torch.cat(vectors)
+
+@patch
+def descriptor(
+    self:Suite,
+    x:Tensor, # normalized images (B, C, H, W)
+)->Tensor: # (B, 2D)
+    "Compute DINO's descriptor for copy detection, with the pooled vector in the place of CLS"
+    found = read_features(self.model, x, ("pooled", "tokens"))
+    return copy_descriptor(torch.cat([found["pooled"][:, None], found["tokens"]], 1))
+
+
+# %% ../../nbs/61_evaluation.suite.ipynb #ae50f984
+class Square(Dataset):
+    "Resize pictures to a square"
+    def __init__(
+        self,
+        images:Dataset, # items (PIL image, class id)
+        side:int, # side in pixels
+    ):
+        self.images, self.side = images, side
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        image, y = self.images[i]
+        return image.resize((self.side, self.side), Image.Resampling.BICUBIC), y
+
+
+# %% ../../nbs/61_evaluation.suite.ipynb #40c04488
+def revisited_rows(
+    suite:Suite, # network and folder
+    name:str, # "roxford5k" or "rparis6k"
+)->list[dict]: # rows of the table
+    "Retrieve pictures of the same building"
+    size, scales = (512, (1., 2**-.5, .5)) if name == "rparis6k" else (224, (1.,))
+    query, database, truth = open_revisited(suite.data, name, size)
+    def read(x):
+        return multi_scale(lambda x: read_features(suite.model, x, ("pooled",))["pooled"], x, scales)
+    vectors = [suite.whole_pictures(images, read, f"{name} {what}")
+               for images, what in ((query, "queries"), (database, "database"))]
+    found, rows = retrieval_map(*vectors, truth), []
+    for setting in ("medium", "hard"):
+        wanted = [len(t["hard"]) + len(t["easy"])*(setting == "medium") for t in truth]
+        share = 100*float(np.mean([n/len(database) for n in wanted if n])) if any(wanted) else 0.
+        words = f"{size} px, {len(scales)} scale(s), {len(query)} queries among {len(database)}"
+        rows += [row(f"mAP, {setting}", found[setting]["map"], share, words),
+                 *(row(f"mP@{k}, {setting}", p, share, words) for k, p in found[setting]["precision"].items())]
+    return [r for r in rows if np.isfinite(r["value"])]
+
+
+# %% ../../nbs/61_evaluation.suite.ipynb #a51c0ab5
+def copydays_rows(
+    suite:Suite, # network and folder
+)->list[dict]: # rows of the table
+    "Find the originals of strongly changed pictures"
+    query, database, copies = open_copydays(suite.data)
+    vectors = [suite.whole_pictures(Square(images, 320), suite.descriptor, f"copydays {what}")
+               for images, what in ((query, "queries"), (database, "database"))]
+    chance = 100*sum(average_precision([rank], 1) for rank in range(min(20, len(database))))/len(database)
+    words = f"320 px, pooled and patches, {len(query)} strong among {len(database)}, no distractors, not whitened"
+    return [row("mAP", copy_detection_map(*vectors, copies), chance, words)]
+
+def benchmark_rows(
+    suite:Suite, # network and folder
+    tasks:tuple[str, ...], # names of tasks
+)->list[dict]: # rows with task and split; empty: the folder holds no benchmark without classes
+    "Evaluate on the benchmarks that a folder holds"
+    known = {name: ("retrieval", partial(revisited_rows, suite, name)) for name in ("roxford5k", "rparis6k")
+             if any((place/f"gnd_{name}.pkl").exists() for place in (suite.data, suite.data/name))}
+    if (suite.data/"original").is_dir() and (suite.data/"strong").is_dir():
+        known["copydays"] = "copies", partial(copydays_rows, suite)
+    wanted = {name: found for name, found in known.items() if found[0] in tasks}
+    if known and not wanted:
+        raise UserError(f"{suite.data} holds {', '.join(known)}", f"ask for the task {next(iter(known.values()))[0]!r}")
+    return [dict(task=task, split=name) | r for name, (task, found) in wanted.items() for r in found()]
+
+
 # %% ../../nbs/61_evaluation.suite.ipynb #ba321c1f
 def evaluate(
     model:nn.Module, # network from `create_model` or `load_checkpoint`
-    data:str|Path, # folder of scenes, or with one folder per class under train/ and val/
+    data:str|Path, # folder of scenes, of class folders under train/ and val/, of a published data set or benchmark
     tasks:tuple[str, ...]=None, # names of `TASKS`; None: all
     size:int=None, # side of the center view in pixels; None: the network's own
     cache:str|Path=None, # folder that keeps features for the next call; None: they are not kept
@@ -184,12 +290,11 @@ def evaluate(
     unknown = [name for name in tasks if name not in TASKS]
     if unknown:
         raise UserError(f"no task {unknown[0]!r}", f"choose from {', '.join(TASKS)}")
-    suite = Suite(model.eval(), Path(data).expanduser(), size or max(model.usual_size or (224,)),
-                  Path(cache).expanduser() if cache else None, upright, options)
+    cache, size = Path(cache).expanduser() if cache else None, size or max(model.usual_size or (224,))
+    suite = Suite(model.eval(), Path(data).expanduser(), size, cache, upright, options)
     seed_everything(seed)
-    train, rows = suite.features("train"), []
-    for split in suite.splits:
-        test = suite.features(split)
-        for name in tasks:
-            rows += [dict(task=name, split=split) | found for found in TASKS[name](suite, train, test, seed)]
-    return rows
+    if rows := benchmark_rows(suite, tasks):
+        return rows
+    train, tests = suite.features("train"), {split: suite.features(split) for split in suite.splits}
+    return [dict(task=name, split=split) | found for split, test in tests.items() for name in tasks
+            for found in TASKS[name](suite, train, test, seed)]

@@ -204,6 +204,7 @@ def each_network(
         rows += [row | dict(weights="trained") | found for found in evaluate(model, facts, f"{run} trained")]
     return rows
 
+# %% ../../nbs/71_reproduce.results.ipynb #a08d459d
 def read_pooled(
     model:nn.Module, # network
     facts:dict, # facts of its training
@@ -235,6 +236,7 @@ def add_gains(
         found.append((*key, *gain))
     return found
 
+# %% ../../nbs/71_reproduce.results.ipynb #0a818301
 def in_words(
     gain:float, # difference
     interval:float, # half its 95 % interval
