@@ -84,7 +84,8 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
         stand_in(results, f"supervised-vit-{pool}", f"supervised-resnet-{pool}")
         stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}", f"dino_pairs-resnet-{pool}")
         stand_in(results, f"bam-vit-{pool}", f"bam_pairs-vit-{pool}")
-    for notebook in ("knn", "linear", "attention", "emergence", "model_card", "table_2", "table_8"):
+    for notebook in ("knn", "linear", "lowshot", "retrieval", "table_4", "probes", "attention", "emergence",
+                     "model_card", "table_2", "table_8"):
         run(project, notebook, monkeypatch)
     run(project, "seeds", monkeypatch, seeds=[0])
     run(project, "report", monkeypatch, scale="scratch", results="results/scratch")
@@ -96,6 +97,7 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     linear, _ = read_table(results/"linear")
     assert linear.top1.between(0, 100).all() and (linear.chosen_on_test >= linear.top1).all()
     assert linear[["training", "backbone", "pool", "weights", "split"]].value_counts().max() == 1
+    check_further(results)
     maps, _ = read_table(results/"attention")
     assert {"uniform", "center box"} < set(maps.network)
     for measure, most in dict(mass=1, iou=1, best_iou=1, max_box_acc=100).items():
@@ -115,6 +117,22 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     check_pages(results/"report")
     for path in results.glob("**/metrics.json"):
         assert all(isinstance(v, (int, float)) for v in json.loads(path.read_text()).values()), path
+
+
+def check_further(results):
+    "Few labels, retrieval, fine-tuning, probes"
+    few, _ = read_table(results/"lowshot")
+    assert few.top1.between(0, 100).all() and set(few.few) == {1, 5, 10} and (few.choice_interval >= 0).all()
+    found, _ = read_table(results/"retrieval")
+    assert found.map.between(0, 100).all() and set(found.task) == {"object", "copy"}
+    assert found[["training", "backbone", "pool", "weights", "split", "task"]].value_counts().max() == 1
+    tuned, facts = read_table(results/"table_4")
+    assert tuned.top1.between(0, 100).all() and set(tuned.weights) == {"random", "trained"}
+    assert facts["data"]["novel objects"]["classes"] > 12
+    probes, _ = read_table(results/"probes")
+    assert set(probes.arm) == {"patches", "patches + CLS", "own"} and set(probes.pool) == {"gap", "simpool", "aim"}
+    assert probes["test.top1"].between(0, 100).all()
+    assert probes[probes.arm == "patches"].set_index("pool")["test.mass"].notna()[["simpool", "aim"]].all()
 
 
 def check_seeds(results):

@@ -6,16 +6,18 @@
 __all__ = ['ROWS', 'LEARNING_RATES', 'T95', 'accuracy', 'LinearHeads', 'load_heads', 'check_training', 'StackedSGD',
            'RunningNorm', 'check_sgd', 'start_sgd', 'epoch_order', 'as_heads', 'validate', 'train_epoch', 'fit_linear',
            'LogisticLoss', 'minimize', 'default_path', 'fit_logistic', 'hold_out', 'choose_and_test', 'choose_few',
-           't95', 'fit_few', 'low_shot']
+           't95', 'read_list', 'fit_few', 'low_shot']
 
 # %% ../../nbs/52_evaluation.linear.ipynb #f556dd2b
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ..core import UserError, check_setting, load_tensors, progress, save_tensors
 from .features import check_labels, check_table, to_tensor
@@ -477,10 +479,12 @@ def choose_and_test(
 # %% ../../nbs/52_evaluation.linear.ipynb #13448b66
 def choose_few(
     y:Tensor, # class ids (n,)
-    few:int|float, # images per class, or a share of the images of each class below one
+    few:int|float|Tensor, # images per class, below one a share of the images of each class; or whether each is taken
     seed:int, # seed of the choice
 )->Tensor: # whether each image is taken (n,) bool
     "Choose a few images of every class; at least one, and all of a class that has fewer"
+    if isinstance(few, Tensor):
+        return few
     check_setting("few", few, float, 1e-6, 10**9)
     y, rng = to_tensor(y, "y").flatten(), np.random.default_rng([seed, 10])
     taken = torch.zeros(len(y), dtype=torch.bool)
@@ -499,11 +503,28 @@ def t95(
     "Return the factor of an interval over a few repeats"
     return T95[freedom-1] if freedom <= len(T95) else 1.96 + 2.372/freedom + 2.82/freedom**2 # its series
 
+# %% ../../nbs/52_evaluation.linear.ipynb #99ccd3c8
+def read_list(
+    images:Dataset, # images of a folder, with `files`
+    path:str|Path, # text file with one file name per line, e.g. SimCLR's 1percent.txt
+)->Tensor: # whether each image is in the list (n,) bool
+    "Read which images are labeled"
+    try:
+        names = {Path(line.strip()).name for line in Path(path).expanduser().read_text().splitlines() if line.strip()}
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror})", "SimCLR's repository has imagenet_subsets/") from e
+    found = torch.tensor([file.name in names for file in getattr(images, "files", ())], dtype=torch.bool)
+    if not len(names) or int(found.sum()) != len(names):
+        what = f"{path} names {len(names)} images, {int(found.sum())} are in the folder"
+        raise UserError(what, "use it with the data set that it was made for")
+    return found
+
+
 # %% ../../nbs/52_evaluation.linear.ipynb #3ad402ee
 def fit_few(
     x:Tensor, # training features (n, D)
     y:Tensor, # class ids (n,)
-    few:int|float, # images per class, or a share of the images of each class below one
+    few:int|float|Tensor, # images per class, below one a share of the images of each class; or whether each is taken
     seed:int, # seed of the choice
 )->LinearHeads: # a path of classifiers, `best` by other training images
     "Fit logistic regression to a few images of every class (papers.md 4.5)"

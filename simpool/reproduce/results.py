@@ -9,7 +9,8 @@ and minutes. The report and the README read these files and nothing else."""
 # %% auto #0
 __all__ = ['TEXT_COLUMNS', 'SCALES', 'FULL_SIZE', 'TRAININGS', 'save_csv', 'save_figure', 'flat_metrics', 'save_table',
            'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'untrained',
-           'each_network', 'read_pooled', 'add_gains', 'in_words', 'paper_pair', 'knn_lines', 'hub_card']
+           'each_network', 'read_pooled', 'add_gains', 'in_words', 'paper_pair', 'slope_panels', 'knn_lines',
+           'hub_card']
 
 # %% ../../nbs/71_reproduce.results.ipynb #7ea462b8
 import json
@@ -28,6 +29,7 @@ from ..core import UserError, atomic_path, format_rows, read_json, seed_everythi
 from ..evaluation.features import cached_features
 from ..evaluation.localization import mean_interval
 from ..model import create_model
+from ..pools import pool_entry
 from .paper import TABLE_2, TABLE_3
 
 # %% ../../nbs/71_reproduce.results.ipynb #5e9aa059
@@ -264,6 +266,24 @@ def paper_pair(
     else:
         pair = [TABLE_3.value(measure, network=name, pool=pool) for pool in ("Baseline", "SimPool")]
     return f"{name}: {pair[0]} → {pair[1]}"
+
+# %% ../../nbs/71_reproduce.results.ipynb #81619711
+def slope_panels(
+    table:pd.DataFrame, # rows of one split with training, backbone, pool, weights, interval and the value
+    value:str="top1", # column that is drawn
+    note:Callable=None, # function (training, backbone) -> words below a panel
+)->list[dict]: # for `show_slopes`
+    "Arrange a table in one panel per training, from the baseline to SimPool"
+    panels = []
+    for (training, name), rows in table.groupby(["training", "backbone"], sort=False):
+        at, half = (rows.set_index(["weights", "pool"])[c] for c in (value, "interval"))
+        pools = [p for p in at["trained"].index if p != "simpool"] + ["simpool"]
+        panels.append(dict(
+            title=f"{TRAININGS[training].replace(', ', chr(10))}, {name}", names=[pool_entry(p).label for p in pools],
+            halves=[half["trained", p] for p in pools], trained=[at["trained", p] for p in pools],
+            untrained=[at["random", p] for p in pools], note=note(training, name) if note else ""))
+    return panels
+
 
 # %% ../../nbs/71_reproduce.results.ipynb #d0a4e247
 def knn_lines(
