@@ -16,8 +16,9 @@ __all__ = ['PEERS', 'f32', 'bf16', 'SIZES', 'TINY_VIT', 'CUDA_LAYERS', 'VITS_FLO
            'CropsWithoutColors', 'our_step', 'lightly_step', 'other_steps', 'step_contenders', 'bench_step',
            'pairwise_loss', 'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs', 'open_jpeg',
            'view_contenders', 'one_core', 'bench_views', 'class_vectors', 'faiss_search', 'sklearn_search',
-           'knn_contenders', 'bench_knn', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part',
-           'check_request', 'run_in_process', 'bench', 'printed_row', 'format_bench', 'goals_page']
+           'knn_contenders', 'bench_knn', 'feature_vectors', 'logistic_value', 'sklearn_logistic', 'bench_logistic',
+           'bench_linear', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part', 'check_request',
+           'run_in_process', 'bench', 'printed_row', 'format_bench', 'goals_page']
 
 # %% ../../nbs/76_reproduce.bench.ipynb #4dc8b115
 import copy
@@ -31,6 +32,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -44,6 +46,7 @@ from timm.layers.other_pool import SimPool1d, SimPool2d
 from torch import Tensor, nn
 from torchvision import transforms
 
+# %% ../../nbs/76_reproduce.bench.ipynb #1be3076b
 from ..core import UserError, format_rows, progress, saved_activations
 
 # %% ../../nbs/76_reproduce.bench.ipynb #92e086b7
@@ -52,6 +55,7 @@ from ..data.scenes import load_stamps, make_scenes
 from ..data.transforms import MEAN, STD, normalize
 from ..dino import DINOLoss, ema_update
 from ..evaluation.knn import neighbors, vote
+from ..evaluation.linear import fit_linear, fit_logistic
 from ..model import baseline_pool, create_model
 from ..optim import create_optimizer, param_groups, set_rates
 from ..pretrain import DINOConfig, DINOTask
@@ -624,6 +628,92 @@ def bench_knn(
         rows += [r | dict(differ=int((answers[r["contender"]] != answers[reference]).sum())) for r in new]
     return rows
 
+# %% ../../nbs/76_reproduce.bench.ipynb #95e18d4f
+def feature_vectors(
+    n:int, # number of vectors
+    dim:int, # D, size of a vector
+    n_classes:int, # number of classes
+)->tuple[Tensor, Tensor]: # vectors of unit length (n, D), class ids (n,)
+    "Draw vectors around class means, with channels of falling size"
+    generator = torch.Generator().manual_seed(0)
+    means, y = torch.randn(n_classes, dim, generator=generator), torch.arange(n) % n_classes
+    x = (.6*means[y] + torch.randn(n, dim, generator=generator))*torch.linspace(0, -3, dim).exp()
+    return nn.functional.normalize(x, dim=1), y
+
+def logistic_value(
+    weight, # weights (classes, D)
+    bias, # biases (classes,)
+    C:float, # inverse strength of the penalty
+    x:Tensor, # vectors (n, D)
+    y:Tensor, # class ids (n,)
+)->float: # scikit-learn's objective
+    "Compute the objective of logistic regression in float64"
+    weight, bias = torch.as_tensor(weight).double(), torch.as_tensor(bias).double()
+    loss = sum(nn.functional.cross_entropy(rows.double() @ weight.T + bias, labels, reduction="sum")
+               for rows, labels in zip(x.split(2**14), y.split(2**14)))
+    return float(C*loss + .5*weight.square().sum())
+
+
+# %% ../../nbs/76_reproduce.bench.ipynb #d6b30369
+def sklearn_logistic(
+    x:Tensor, # vectors (n, D)
+    y:Tensor, # class ids (n,)
+    C:float, # inverse strength of the penalty
+    goal:float, # value of the objective to reach
+)->tuple[float, float]: # seconds of the first fit that reaches it, its value
+    "Fit with scikit-learn, with ever smaller tolerances"
+    from sklearn.linear_model import LogisticRegression
+    arrays = x.double().numpy(), y.numpy()
+    for tol in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10):
+        started = time.perf_counter()
+        model = LogisticRegression(C=C, tol=tol, max_iter=100_000).fit(*arrays)
+        seconds = time.perf_counter() - started
+        value = logistic_value(model.coef_, model.intercept_, C, x, y)
+        if value <= goal:
+            break
+    return seconds, value
+
+
+# %% ../../nbs/76_reproduce.bench.ipynb #4bdc1114
+def bench_logistic(
+    cases:list[tuple], # n, D, number of classes
+)->list[dict]: # rows with `gap`: largest relative difference of the loss from the other's, above zero: it is worse
+    "Time the whole path once, and scikit-learn's fits of the same penalties"
+    rows = []
+    for n, dim, n_classes in cases:
+        (x, y), theirs, gaps = feature_vectors(n, dim, n_classes), 0., []
+        started = time.perf_counter()
+        path = fit_logistic(x, y, tol=1e-8, max_iter=1000) # to the optimum, as scikit-learn is asked to
+        ours = time.perf_counter() - started
+        for i, C in enumerate(progress(path.C, "scikit-learn")):
+            value = logistic_value(path.weight[i], path.bias[i], C, x, y)
+            seconds, reached = sklearn_logistic(x, y, C, value*(1 + 1e-6))
+            theirs, gaps = theirs + seconds, [*gaps, value/reached - 1]
+        case = f"logistic regression, {len(path.C)} penalties, {n_classes} classes"
+        seconds = {"scikit-learn": [theirs], "ours": [ours]}
+        found = as_rows(seconds, "scikit-learn", part="linear", case=case, n=n, D=dim)
+        rows += [r | dict(gap=max(gaps) if r["contender"] == "ours" else -min(gaps)) for r in found]
+    return rows
+
+
+# %% ../../nbs/76_reproduce.bench.ipynb #efdf58f6
+def bench_linear(
+    logistic:list[tuple], # n, D, number of classes
+    sgd:list[tuple], # n, D, number of classes
+    rounds:int, # rounds of SGD that count
+)->list[dict]: # rows
+    "Time linear classifiers"
+    rows = [] if importlib.util.find_spec("sklearn") is None else bench_logistic(logistic)
+    many = tuple(float(f"{m}e{e}") for e in range(-5, -1) for m in range(1, 9)) # 32 learning rates
+    for n, dim, n_classes in sgd:
+        x, y = feature_vectors(n, dim, n_classes)
+        contenders = {f"{len(rates)} setting(s)": partial(fit_linear, x, y, lr=rates, epochs=1)
+                      for rates in (many[:1], many)}
+        seconds = time_contenders(contenders, rounds)
+        rows += as_rows(seconds, "1 setting(s)", part="linear", case=f"SGD, an epoch, {n_classes} classes", n=n, D=dim)
+    return rows
+
+
 # %% ../../nbs/76_reproduce.bench.ipynb #c9d66027
 f32, bf16 = torch.float32, torch.bfloat16
 SIZES = {} # name -> cases of each part
@@ -637,6 +727,8 @@ SIZES["smoke"] = dict(
     optimizer="resnet10t",
     views=[(64, MultiCrop(32, 16, 2), 4)],
     knn=[(2000, 100, 32, 5)],
+    logistic=[(300, 16, 4)],
+    sgd=[(512, 16, 4)],
 )
 
 # %% ../../nbs/76_reproduce.bench.ipynb #40b5f175
@@ -661,6 +753,8 @@ SIZES["cpu"] = dict(
     optimizer="vit_small_patch16_224",
     views=[(500, MultiCrop(), 8), (256, MultiCrop(), 8), (64, MultiCrop(32, 16), 32)],
     knn=[(50_000, 5000, 384, 20), (50_000, 5000, 384, 200)],
+    logistic=[(5000, 128, 12), (10_000, 384, 100)],
+    sgd=[(5000, 128, 12), (20_000, 384, 1000)],
 )
 
 # %% ../../nbs/76_reproduce.bench.ipynb #2cc0fdf2
@@ -680,6 +774,8 @@ SIZES["cuda"] = dict(
     optimizer="vit_small_patch16_224",
     views=[(500, MultiCrop(), 8)],
     knn=[(50_000, 5000, 384, 20)],
+    logistic=[(10_000, 384, 100)],
+    sgd=[(20_000, 384, 1000)],
 )
 
 # %% ../../nbs/76_reproduce.bench.ipynb #6d766c5d
@@ -717,7 +813,7 @@ def bench_sweep(
     return [r | dict(part="sweep") for r in rows]
 
 # %% ../../nbs/76_reproduce.bench.ipynb #34fd550c
-PARTS = ("layer", "memory", "sweep", "step", "loss", "optimizer", "views", "knn")
+PARTS = ("layer", "memory", "sweep", "step", "loss", "optimizer", "views", "knn", "linear")
 
 def run_part(
     part:str, # name of the part, one of PARTS
@@ -735,7 +831,8 @@ def run_part(
         loss=lambda: bench_loss(size["losses"], device, rounds),
         optimizer=lambda: bench_optimizer(size["optimizer"], device, rounds),
         views=lambda: bench_views(size["views"], rounds),
-        knn=lambda: bench_knn(size["knn"], max(2, rounds//3)))
+        knn=lambda: bench_knn(size["knn"], max(2, rounds//3)),
+        linear=lambda: bench_linear(size["logistic"], size["sgd"], max(2, rounds//3)))
     if part not in runs:
         raise UserError(f"no part {part!r}", f"choose from {', '.join(PARTS)}")
     return runs[part]()
@@ -793,6 +890,7 @@ PRINTED = { # key of a row -> title of the column, format
     "images_per_s": ("images/s", "{:.0f}"),
     "utilization": ("utilization", "{:.1%}"),
     "differ": ("differ", "{}"),
+    "gap": ("loss, relative to the other's", "{:+.1e}"),
 }
 
 def printed_row(
