@@ -124,7 +124,7 @@ def check_further(results):
     few, _ = read_table(results/"lowshot")
     assert few.top1.between(0, 100).all() and set(few.few) == {1, 5, 10} and (few.choice_interval >= 0).all()
     found, _ = read_table(results/"retrieval")
-    assert found.map.between(0, 100).all() and set(found.task) == {"object", "copy"}
+    assert found.mAP.between(0, 100).all() and set(found.task) == {"object", "copy"}
     assert found[["training", "backbone", "pool", "weights", "split", "task"]].value_counts().max() == 1
     tuned, facts = read_table(results/"table_4")
     assert tuned.top1.between(0, 100).all() and set(tuned.weights) == {"random", "trained"}
