@@ -3,6 +3,7 @@
 Modules:
 
 - `simpool.attention`: Attention weights of a few queries over many positions, as a function that returns them
+- `simpool.attentive`: Attentive poolings that came after SimPool, for frozen tokens: AbMILP, AIM, V-JEPA, CAE, CoCa, SigLIP, CLIP, efficient probing and others
 - `simpool.backbones`: timm networks up to their last features, for images of any size, and three toy networks
 - `simpool.bam`: Balanced self-attention matching: views of an image agree on which other images of the batch they resemble
 - `simpool.checkpoint`: Save a finished network, load a released one, resume a run
@@ -15,8 +16,13 @@ Modules:
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
 - `simpool.evaluation.features`: The pooled vector, the attention map or any other features of every image of a dataset, computed once
+- `simpool.evaluation.finetune`: Train a whole network further on another data set, with timm's augmentations, averaged weights and layer-wise decay (Table 4)
 - `simpool.evaluation.knn`: Weighted nearest-neighbor classification: how the papers read features without training anything
+- `simpool.evaluation.linear`: A linear classifier on frozen features: every setting from one stream of features, and the exact optimum for twenty strengths of the penalty
 - `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
+- `simpool.evaluation.probe`: Attentive probes: every pooling on the frozen tokens of a network, with every learning rate, from one stream of tokens
+- `simpool.evaluation.retrieval`: Is the right picture found among many? Revisited Oxford and Paris, and copies that were cropped, blurred or compressed
+- `simpool.evaluation.suite`: All evaluations of a network in one table, from one pass over the images: `evaluate(model, "photos")`
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
 - `simpool.fused`: The layer as one operation with a hand-written backward pass that saves only its input
 - `simpool.kernels`: SimPool on a GPU in Triton: features are read twice forward and twice backward, and only they are saved
