@@ -38,6 +38,17 @@ def test_every_module_has_its_notebook():
     assert set(MODULES) == set(NUMBER)
 
 
+def test_every_module_introduces_itself():
+    "The docstring has the notebook's introduction, so that `help` and llms.txt say more than one line"
+    index = (ROOT/"nbs"/"llms.txt").read_text()
+    alone = {"differences", "api"} # of which nothing is imported by itself
+    for name in set(MODULES) - alone:
+        if name.endswith("__init__"):
+            continue
+        assert len((ast.get_docstring(ast.parse(MODULES[name].read_text())) or "").splitlines()) > 2, name
+        assert f"`simpool.{name}`" in index, name
+
+
 def test_functions_stay_small():
     "Half a screen of code: signature and docstring not counted"
     for name, path in MODULES.items():

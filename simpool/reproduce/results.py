@@ -242,8 +242,10 @@ def add_gains(
 def in_words(
     gain:float, # difference
     interval:float, # half its 95 % interval
-)->str: # "above", "below" or "level with"
+)->str: # "above", "below" or "level with"; "not judged against" where there is no interval
     "Say whether a difference is larger than its interval"
+    if np.isnan(interval):
+        return "not judged against"
     return "above" if gain > interval else "below" if gain < -interval else "level with"
 
 
