@@ -531,6 +531,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'simpool/evaluation/linear.py'),
                                            'simpool.evaluation.linear.default_path': ( 'evaluation.linear.html#default_path',
                                                                                        'simpool/evaluation/linear.py'),
+                                           'simpool.evaluation.linear.descend': ( 'evaluation.linear.html#descend',
+                                                                                  'simpool/evaluation/linear.py'),
                                            'simpool.evaluation.linear.epoch_order': ( 'evaluation.linear.html#epoch_order',
                                                                                       'simpool/evaluation/linear.py'),
                                            'simpool.evaluation.linear.fit_few': ( 'evaluation.linear.html#fit_few',
