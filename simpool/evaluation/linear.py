@@ -368,9 +368,9 @@ def __call__(
     C:float, # inverse strength of the penalty
 )->tuple[float, Tensor, Tensor, Tensor]: # loss; its gradients; sum of p (1 - p) of each class (classes,)
     "Evaluate the objective, block by block"
-    axes, mean = self.axes.to(weight.dtype), self.mean.to(weight.dtype) # the weights' precision is that of the products
+    axes, mean, loss = self.axes.to(weight.dtype), self.mean.to(weight.dtype), 0. # in the weights' precision
     turned, self.evaluations = weight @ axes.T, self.evaluations + 1
-    shift, loss = bias - turned @ mean, 0.
+    shift = bias - turned @ mean
     pull, total, squares = torch.zeros_like(weight), torch.zeros_like(bias), torch.zeros_like(bias)
     for rows, y in zip(self.x.split(self.rows), self.column[:, None].split(self.rows)):
         rows = rows.to(weight.dtype)
@@ -381,15 +381,15 @@ def __call__(
         total, squares = total + p.sum(0), squares + torch.linalg.vector_norm(p, dim=0).square()
         p.scatter_add_(1, y, -torch.ones_like(log_sum)) # p minus one at the true class
         pull.addmm_(p.T, rows)
-    spread = total - squares
-    total = total - self.column.bincount(minlength=self.n_classes)
+    spread, total = total - squares, total - self.column.bincount(minlength=self.n_classes)
     pull = (pull - torch.outer(total, mean)) @ axes
-    penalty = .5*float(weight.square().sum(dtype=torch.float64))
-    return C*loss + penalty, C*pull + weight, C*total, spread
+    loss = C*loss + .5*float(weight.square().sum(dtype=torch.float64))
+    return loss, C*pull + weight, C*total, spread
 
 # %% ../../nbs/52_evaluation.linear.ipynb #acc6fcac
 FLOAT32_TOL = 1e-6 # a smaller distance from the minimum may drown in float32's rounding
 
+# %% ../../nbs/52_evaluation.linear.ipynb #5abd5ed3
 def descend(
     objective:LogisticLoss, # what to minimize
     scaled:torch.nn.Parameter, # weights and biases divided by `scale` (classes, D+1) float64; moved in place

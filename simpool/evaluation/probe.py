@@ -8,7 +8,8 @@ The learning rate of each pooling is chosen on held-out training images, and int
 
 # %% auto #0
 __all__ = ['PROBE_RATES', 'create_probe_pool', 'Probe', 'FittedProbes', 'start_probes', 'step_probes', 'probe_hits',
-           'check_tokens', 'validation', 'train_probes', 'probe_optimizer', 'fit_probes', 'test_probes', 'probe_maps']
+           'check_tokens', 'class_columns', 'train_probes', 'probe_optimizer', 'split_validation', 'fit_probes',
+           'test_probes', 'probe_maps']
 
 # %% ../../nbs/53_evaluation.probe.ipynb #a078ee9c
 import math
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from ..attentive import ATTENTIVE, create_attentive
 from ..core import UserError, check_setting, progress
 from .features import all_finite, check_labels, to_tensor
-from .linear import check_training, epoch_order
+from .linear import epoch_order
 from ..pools import create_pool, list_pools
 
 # %% ../../nbs/53_evaluation.probe.ipynb #b4db7d63
@@ -92,6 +93,7 @@ def start_probes(
     n_classes:int, # number of classes
     n:int, # number of learning rates
     seed:int, # seed of the weights, the same for all
+    device:torch.device, # device of the probes
 )->list[Probe]: # a probe per learning rate; poolings without parameters are one object
     "Begin the probes of one pooling"
     (N, D), probes = tokens.shape[1:], []
@@ -101,7 +103,7 @@ def start_probes(
             pool = create_probe_pool(name, D, N)
             with torch.no_grad():
                 out = pool.eval()(torch.zeros(1, N, D)).shape[1]
-            probes.append(Probe(pool, out, n_classes).to(tokens.device).train())
+            probes.append(Probe(pool, out, n_classes).to(device).train())
     if not any(True for _ in probes[0].pool.parameters()):
         for probe in probes:
             probe.pool, probe.norm = probes[0].pool, probes[0].norm
@@ -137,14 +139,16 @@ def step_probes(
 @torch.no_grad()
 def probe_hits(
     probe:Probe, # pooling and classifier
-    x:Tensor, # tokens (m, N, D)
-    column:Tensor, # columns of the true classes (m,); -1: a class without a column
+    x:Tensor, # tokens (n, N, D)
+    rows:Tensor, # numbers of the images to test on (m,)
+    column:Tensor, # columns of their classes (m,), on the probe's device; -1: a class without a column
 )->np.ndarray: # 100 where the class is right, 0 where not (m,); NaN: the probe has diverged
     "Test a probe image by image"
     if probe.diverged:
-        return np.full(len(x), np.nan)
+        return np.full(len(rows), np.nan)
     before, _ = probe.training, probe.eval()
-    right = [probe(rows.float()).argmax(1) == labels for rows, labels in zip(x.split(512), column.split(512))]
+    right = [probe(x[some].to(column.device).float()).argmax(1) == labels
+             for some, labels in zip(rows.split(512), column.split(512))]
     probe.train(before)
     return 100*torch.cat(right).double().cpu().numpy()
 
@@ -164,38 +168,37 @@ def check_tokens(
     return tokens
 
 # %% ../../nbs/53_evaluation.probe.ipynb #8b00d9df
-def validation(
-    x:Tensor|None, # tokens (m, N, D)
-    y:Tensor|None, # class ids (m,)
+def class_columns(
+    x:Tensor, # tokens (m, N, D)
+    y:Tensor, # class ids (m,)
     classes:Tensor, # class id of each column, ascending
-)->tuple[Tensor, Tensor]|None: # tokens; column of each image's class, -1: none; None: no validation set
-    "Prepare a validation set"
-    if x is None:
-        return None
-    x = check_tokens(x, "x_val")
-    y = check_labels(x, y, ("x_val", "y_val")).to(classes.device)
+    names:tuple[str, str], # arguments that hold tokens and ids
+)->Tensor: # column of each image's class (m,); -1: none
+    "Find the columns of class ids"
+    y = check_labels(x, y, names).to(classes.device)
     at = torch.searchsorted(classes, y).clamp(max=len(classes)-1)
-    return x, torch.where(classes[at] == y, at, -1)
+    return torch.where(classes[at] == y, at, -1)
 
 
 # %% ../../nbs/53_evaluation.probe.ipynb #e0e43cb4
 def train_probes(
     runs:dict[str, list[Probe]], # probes by name of the pooling; trained in place
-    tokens:Tensor, # training tokens (n, N, D)
-    column:Tensor, # columns of the true classes (n,)
+    tokens:Tensor, # tokens (n, N, D)
+    rows:Tensor, # numbers of the training images (m,)
+    column:Tensor, # columns of their classes (m,), on the probes' device
     lr:tuple[float, ...], # base learning rates
     epochs:int, # passes over the tokens
     batch_size:int, # images per step
     seed:int, # seed of the order
-    val:tuple|None, # tokens and columns of the validation set
+    val:tuple|None, # tokens, numbers of the validation images and their columns
 )->dict[str, np.ndarray|None]: # top-1 by name of the pooling (epochs, learning rates)
     "Train all probes side by side"
     optimizers = {n: probe_optimizer(probes) for n, probes in runs.items()}
     history = {n: [] for n in runs}
     for epoch in progress(range(epochs), f"{len(runs)} poolings, {len(lr)} learning rates"):
         factor = batch_size/256*(1 + math.cos(math.pi*epoch/epochs))/2
-        for step, index in enumerate(epoch_order(len(tokens), batch_size, seed, epoch)):
-            x, labels = tokens[index].float(), column[index]
+        for step, index in enumerate(epoch_order(len(rows), batch_size, seed, epoch)):
+            x, labels = tokens[rows[index]].to(column.device).float(), column[index]
             for n, probes in runs.items():
                 for group, rate in zip(optimizers[n].param_groups, lr):
                     group["lr"] = rate*factor
@@ -214,9 +217,37 @@ def probe_optimizer(
     groups = [dict(params=list((p.head if shared and len(probes) > 1 else p).parameters())) for p in probes]
     return torch.optim.SGD(groups, lr=1., momentum=.9)
 
+# %% ../../nbs/53_evaluation.probe.ipynb #c4029b47
+def split_validation(
+    tokens:Tensor, # training tokens (n, N, D)
+    y:Tensor, # class ids (n,)
+    x_val:Tensor|None, # tokens of a validation set (m, N, D)
+    y_val:Tensor|None, # its class ids (m,)
+    held:Tensor|None, # whether each training image is held out (n,) bool
+    device:torch.device, # device of the columns
+)->tuple[Tensor, Tensor, tuple|None]: # columns of the training images, class ids; validation tokens, rows, columns
+    "Check labels, and set the validation images apart"
+    y = check_labels(tokens, y, ("tokens", "y")).long().to(device)
+    if held is not None:
+        held = to_tensor(held, "held").to(device)
+        if held.dtype != torch.bool or held.shape != y.shape or x_val is not None:
+            raise UserError(f"held is {held.dtype}, {tuple(held.shape)}", "give one bool per image, and no x_val")
+    trained = y if held is None else y[~held]
+    classes, column = trained.unique(return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(f"y holds one class, {int(y[0])}", "a classifier needs two or more")
+    if held is not None:
+        rows = held.nonzero()[:, 0].cpu()
+        return column, classes, (tokens, rows, class_columns(tokens, y, classes, ("tokens", "y"))[held])
+    if x_val is None:
+        return column, classes, None
+    x_val = check_tokens(x_val, "x_val")
+    return column, classes, (x_val, torch.arange(len(x_val)), class_columns(x_val, y_val, classes, ("x_val", "y_val")))
+
+
 # %% ../../nbs/53_evaluation.probe.ipynb #e54dd4c8
 def fit_probes(
-    tokens:Tensor, # training tokens (n, N, D), in any format; a memory-mapped file will do
+    tokens:Tensor, # training tokens (n, N, D), in any format; a memory-mapped file is read batch by batch
     y:Tensor, # class ids (n,), any integers
     pools:tuple[str, ...]=None, # names of poolings; None: all but CLS
     lr:tuple[float, ...]=PROBE_RATES, # base learning rates at batch size 256; scaled linearly with the batch size
@@ -224,27 +255,35 @@ def fit_probes(
     batch_size:int=256, # images per step
     x_val:Tensor=None, # tokens of a validation set (m, N, D); None: none
     y_val:Tensor=None, # its class ids (m,)
+    held:Tensor=None, # whether each training image is held out for validation (n,) bool, in place of x_val; None: none
     seed:int=0, # seed of weights and order
+    device:torch.device=None, # device of the probes; None: that of the tokens
 )->dict[str, FittedProbes]: # probes by name of the pooling
     "Train every pooling with every learning rate from one stream of tokens"
     tokens, lr = check_tokens(tokens, "tokens"), tuple(np.atleast_1d(lr).tolist())
     check_setting("epochs", epochs, int, 1, math.inf)
     check_setting("batch_size", batch_size, int, 2, math.inf)
-    _, column, classes = check_training(tokens.flatten(1), y)
+    device, rows = torch.device(device or tokens.device), torch.arange(len(tokens))
+    column, classes, val = split_validation(tokens, y, x_val, y_val, held, device)
+    rows = rows if held is None else rows[~held.cpu()]
     names = [n for n in (*list_pools(), *ATTENTIVE) if n != "cls"] if pools is None else list(pools)
-    runs = {n: start_probes(n, tokens, len(classes), len(lr), seed) for n in names}
-    history = train_probes(runs, tokens, column, lr, epochs, batch_size, seed, validation(x_val, y_val, classes))
+    runs = {n: start_probes(n, tokens, len(classes), len(lr), seed, device) for n in names}
+    history = train_probes(runs, tokens, rows, column, lr, epochs, batch_size, seed, val)
     return {n: FittedProbes(n, [p.eval() for p in probes], lr, classes, history[n]) for n, probes in runs.items()}
+
 
 # %% ../../nbs/53_evaluation.probe.ipynb #fb101ea6
 def test_probes(
     fitted:FittedProbes, # probes of one pooling
     x:Tensor, # tokens (m, N, D)
     y:Tensor, # class ids (m,)
+    i:int=None, # number of the learning rate; None: all of them
 )->np.ndarray: # per learning rate and image, 100 where the class is right and 0 where not (learning rates, m)
-    "Test probes image by image"
-    x, column = validation(x, y, fitted.classes)
-    return np.stack([probe_hits(probe, x, column) for probe in fitted.probes])
+    "Test probes image by image; NaN for one that has diverged"
+    x = check_tokens(x, "x")
+    column = class_columns(x, y, fitted.classes, ("x", "y"))
+    probes = fitted.probes if i is None else [fitted.probes[i]]
+    return np.stack([probe_hits(probe, x, torch.arange(len(x)), column) for probe in probes])
 
 
 # %% ../../nbs/53_evaluation.probe.ipynb #31d5f200

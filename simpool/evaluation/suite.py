@@ -63,6 +63,7 @@ class Suite:
     cache:Path|None = None # folder that keeps features; None: they are not kept
     upright:bool = False # turn images as their EXIF orientation says
     options:dict = field(default_factory=dict) # device, precision, batch_size and num_workers of `each_batch`
+    probes:dict|None = None # attentive probes, when they are trained
 
     @property
     def splits(self)->list[str]:
@@ -194,12 +195,13 @@ PROBES = ("gap", "simpool", "aim", "ep") # poolings of the task `probe`
 @task
 def probe_task(suite, train, test, seed):
     "Poolings that are trained on the patches for ten epochs"
-    x, y = suite.read(train.images, "tokens train", "tokens"), torch.from_numpy(train.y)
-    held = hold_out(y, seed=seed)
-    found = fit_probes(x[~held], y[~held], PROBES, epochs=10, x_val=x[held], y_val=y[held], seed=seed)
+    if suite.probes is None: # once for all test splits
+        x = suite.read(train.images, "tokens train", "tokens")
+        suite.probes = fit_probes(x, train.y, PROBES, epochs=10, held=hold_out(train.y, seed=seed), seed=seed,
+                                  device=suite.options.get("device"))
     tokens, rows = suite.read(test.images, "tokens of the test images", "tokens"), []
-    for name, probes in found.items():
-        top1, half = mean_interval(test_probes(probes, tokens, test.y)[probes.best], test.objects)
+    for name, probes in suite.probes.items():
+        top1, half = mean_interval(test_probes(probes, tokens, test.y, probes.best)[0], test.objects)
         protocol = f"10 epochs, learning rate {probes.lr[probes.best]} chosen on a tenth of train, 1 seed"
         rows.append(row(f"top-1, {name}", top1, guess(train), protocol, half))
     return rows
