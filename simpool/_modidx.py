@@ -1356,6 +1356,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'simpool/reproduce/results.py'),
                                            'simpool.reproduce.results.read_table': ( 'reproduce.results.html#read_table',
                                                                                      'simpool/reproduce/results.py'),
+                                           'simpool.reproduce.results.repeats_interval': ( 'reproduce.results.html#repeats_interval',
+                                                                                           'simpool/reproduce/results.py'),
                                            'simpool.reproduce.results.run_paths': ( 'reproduce.results.html#run_paths',
                                                                                     'simpool/reproduce/results.py'),
                                            'simpool.reproduce.results.save_csv': ( 'reproduce.results.html#save_csv',

@@ -393,17 +393,16 @@ FLOAT32_TOL = 1e-6 # a smaller distance from the minimum may drown in float32's 
 def descend(
     objective:LogisticLoss, # what to minimize
     scaled:torch.nn.Parameter, # weights and biases divided by `scale` (classes, D+1) float64; moved in place
-    scale:Tensor, # factors of the variables (classes, D+1)
+    scale:Tensor, # factors of the variables (classes, D+1), in the precision of the products
     C:float, # inverse strength of the penalty
     tol:float, # accepted distance of the loss from its minimum, as an estimated share of it
     max_iter:int, # largest number of steps
-    dtype:torch.dtype, # precision of the products
 )->tuple[Tensor, bool]: # sums of p (1 - p) (classes,); whether the minimum was reached
     "Take steps of L-BFGS until the minimum is near, or nothing is gained"
     now, losses = {}, [math.inf]
     def closure():
-        at = (scaled.detach()*scale).to(dtype)
-        loss, dw, db, now["spread"] = objective(at[:, :-1], at[:, -1], C)
+        weight, bias = (scaled.detach()*scale).to(scale.dtype).split([scale.shape[1] - 1, 1], 1)
+        loss, dw, db, now["spread"] = objective(weight, bias[:, 0], C)
         scaled.grad = torch.cat([dw, db[:, None]], 1).double()*scale
         return torch.tensor(loss, dtype=torch.float64)
     search = torch.optim.LBFGS([scaled], max_iter=4, max_eval=max_iter, tolerance_grad=0, tolerance_change=0,
@@ -413,8 +412,8 @@ def descend(
         losses.append(float(closure()))
         if scaled.grad.norm().square()/2 <= tol*losses[-1]:
             return now["spread"], True
-        if losses[-1] >= losses[-2]*(1 - 1e-9): # no progress
-            break
+        if losses[-1] >= losses[-2]*(1 - 1e-9):
+            break # no progress
     return now["spread"], False
 
 
@@ -431,7 +430,7 @@ def minimize(
     scale = torch.cat([C*spread[:, None]*objective.curvature + 1, C*spread[:, None] + 1e-6], 1).rsqrt()
     scaled = torch.nn.Parameter((torch.cat([weight, bias[:, None]], 1)/scale).double()) # steps may be tiny or huge
     for dtype in (torch.float32, torch.float64) if tol < FLOAT32_TOL else (torch.float32,):
-        spread, arrived = descend(objective, scaled, scale, C, tol, max_iter, dtype)
+        spread, arrived = descend(objective, scaled, scale.to(dtype), C, tol, max_iter)
         if arrived:
             break
     found = scaled.detach()*scale
@@ -514,10 +513,15 @@ def choose_few(
     seed:int, # seed of the choice
 )->Tensor: # whether each image is taken (n,) bool
     "Choose a few images of every class; at least one, and all of a class that has fewer"
-    if isinstance(few, Tensor):
-        return few
-    check_setting("few", few, float, 1e-6, 10**9)
     y, rng = to_tensor(y, "y").flatten(), np.random.default_rng([seed, 10])
+    if isinstance(few, (Tensor, np.ndarray)):
+        few = to_tensor(few, "few")
+        if few.dtype != torch.bool or few.shape != y.shape:
+            raise UserError(f"few is {few.dtype} of shape {tuple(few.shape)}", "give one bool per image, or a number")
+        return few.cpu()
+    check_setting("few", few, float, 1e-6, 10**9)
+    if few > 1 and few != int(few):
+        raise UserError(f"few={few} is no number of images", "give a whole number, or a share below one")
     taken = torch.zeros(len(y), dtype=torch.bool)
     for c in y.unique():
         members = (y == c).nonzero()[:, 0].cpu()
@@ -531,7 +535,9 @@ T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228) # 
 def t95(
     freedom:int, # degrees of freedom
 )->float: # Student's t, two-sided 95 %
-    "Return the factor of an interval over a few repeats"
+    "Return the factor of an interval over a few repeats; NaN for a single one"
+    if freedom < 1:
+        return math.nan
     return T95[freedom-1] if freedom <= len(T95) else 1.96 + 2.372/freedom + 2.82/freedom**2 # its series
 
 # %% ../../nbs/52_evaluation.linear.ipynb #99ccd3c8

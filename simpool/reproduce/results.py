@@ -9,8 +9,8 @@ and minutes. The report and the README read these files and nothing else."""
 # %% auto #0
 __all__ = ['TEXT_COLUMNS', 'SCALES', 'FULL_SIZE', 'TRAININGS', 'save_csv', 'save_figure', 'flat_metrics', 'save_table',
            'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'untrained',
-           'each_network', 'read_pooled', 'add_gains', 'in_words', 'paper_pair', 'slope_panels', 'knn_lines',
-           'hub_card']
+           'each_network', 'read_pooled', 'add_gains', 'repeats_interval', 'in_words', 'paper_pair', 'slope_panels',
+           'knn_lines', 'hub_card']
 
 # %% ../../nbs/71_reproduce.results.ipynb #7ea462b8
 import json
@@ -27,6 +27,7 @@ from ..bam import freeze_stem, has_positions
 from ..checkpoint import load_model, model_config, save_model
 from ..core import UserError, atomic_path, format_rows, read_json, seed_everything, write_json
 from ..evaluation.features import cached_features
+from ..evaluation.linear import t95
 from ..evaluation.localization import mean_interval
 from ..model import create_model
 from ..pools import pool_entry
@@ -224,7 +225,7 @@ def read_pooled(
 
 # %% ../../nbs/71_reproduce.results.ipynb #5891a170
 def add_gains(
-    table:pd.DataFrame, # rows with pool, weights, split, and per image a number in `right`; changed in place
+    table:pd.DataFrame, # rows with pool, weights, split and `right`: a number per image (n,), or (repeats, n); changed
     keys:list[str], # columns that a pair shares, besides its weights
     objects:dict[str, np.ndarray], # object of each image, by split
 )->list[tuple]: # values of `keys`, difference, half its 95 % interval, of each pair of trained networks
@@ -233,10 +234,21 @@ def add_gains(
     found = []
     for key, pair in table[table.weights == "trained"].groupby(keys, sort=False):
         ours, theirs = pair[pair.pool == "simpool"].iloc[0], pair[pair.pool != "simpool"].iloc[0]
-        gain = mean_interval(ours.right - theirs.right, objects[ours.split])
-        table.loc[ours.name, ["gain", "gain_interval"]] = gain
-        found.append((*key, *gain))
+        each = np.atleast_2d(ours.right - theirs.right)
+        gain, half = mean_interval(each.mean(0), objects[ours.split])
+        if len(each) > 1:
+            half = float(np.hypot(half, repeats_interval(each.mean(1))))
+        table.loc[ours.name, ["gain", "gain_interval"]] = gain, half
+        found.append((*key, gain, half))
     return found
+
+# %% ../../nbs/71_reproduce.results.ipynb #16051bf9
+def repeats_interval(
+    values:np.ndarray, # one number per repeat (n,)
+)->float: # half width; NaN for a single one
+    "Return the 95 % interval of a mean over repeats"
+    n = len(values)
+    return float(t95(n - 1)*np.std(values, ddof=1)/n**.5) if n > 1 else np.nan
 
 # %% ../../nbs/71_reproduce.results.ipynb #0a818301
 def in_words(
