@@ -9,8 +9,9 @@ Retrieval sorts a database by its similarity to a query, and asks where the righ
 
 # %% auto #0
 __all__ = ['SETTINGS', 'average_precision', 'positive_ranks', 'check_truth', 'sorted_database', 'every_rank', 'retrieval_map',
-           'average_precisions', 'multi_scale', 'copy_descriptor', 'whiten', 'copy_detection_map', 'copy_precisions',
-           'PlainUnpickler', 'read_pickle', 'NamedImages', 'open_revisited', 'open_copydays', 'same_object', 'attack']
+           'average_precisions', 'random_precision', 'multi_scale', 'copy_descriptor', 'whiten', 'copy_detection_map',
+           'copy_precisions', 'PlainUnpickler', 'read_pickle', 'NamedImages', 'open_revisited', 'open_copydays',
+           'same_object', 'attack']
 
 # %% ../../nbs/59_evaluation.retrieval.ipynb #8902fb10
 import io
@@ -57,6 +58,7 @@ def positive_ranks(
     kept = order[~np.isin(order, ignored)]
     return np.flatnonzero(np.isin(kept, positive))
 
+# %% ../../nbs/59_evaluation.retrieval.ipynb #63bd45a0
 def check_truth(
     truth:list[dict], # easy, hard and junk indices of each query
     queries:int, # number of queries
@@ -66,7 +68,9 @@ def check_truth(
     if len(truth) != queries:
         raise UserError(f"{queries} queries, truth has {len(truth)}", "give easy, hard and junk for each query")
     for i, entry in enumerate(truth):
-        found = [index for name in ("easy", "hard", "junk") for index in entry.get(name, ())]
+        found = [int(index) for name in ("easy", "hard", "junk") for index in entry.get(name, ())]
+        if len(set(found)) < len(found):
+            raise UserError(f"truth of query {i} names a picture twice", "a picture is easy, hard or junk")
         if any(not 0 <= int(index) < database for index in found):
             raise UserError(f"truth of query {i} names pictures beyond the {database} of the database", "count from 0")
 
@@ -93,9 +97,8 @@ def every_rank(
     truth:list[dict], # dict(easy=, hard=, junk=) of each query: indices of the database; missing ones are empty
 )->dict[str, dict[int, tuple]]: # setting -> query -> ranks and number of its positives; without queries that have none
     "Find the right pictures of every query, in all three settings"
-    order = sorted_database(query, database)
-    check_truth(truth, *order.shape)
-    found = {name: {} for name in SETTINGS}
+    check_truth(truth, len(query), len(database))
+    order, found = sorted_database(query, database), {name: {} for name in SETTINGS}
     for name, (right, ignored) in SETTINGS.items():
         for i, (row, entry) in enumerate(zip(order, truth)):
             positive, out = (sum((list(entry.get(n, ())) for n in names), []) for names in (right, ignored))
@@ -130,8 +133,25 @@ def average_precisions(
     setting:str="easy", # "easy", "medium" or "hard"
 )->np.ndarray: # fraction of each query (q,); NaN for a query without positives
     "Return the average precision of every query"
+    if setting not in SETTINGS:
+        raise UserError(f"no setting {setting!r}", f"choose from {', '.join(SETTINGS)}")
     found = every_rank(query, database, truth)[setting]
     return np.array([average_precision(*found[i]) if i in found else np.nan for i in range(len(truth))])
+
+# %% ../../nbs/59_evaluation.retrieval.ipynb #bab5984b
+def random_precision(
+    n_positive:int, # number of right pictures, m
+    database:int, # number of pictures in the list, N, without ignored ones
+    top:int=None, # length of the list that is looked at; None: all of it
+)->float: # fraction
+    "Return the expected average precision of a shuffled list"
+    m, N = n_positive, database
+    if not 0 < m <= N:
+        raise UserError(f"{m} right pictures among {N}", "there is at least one, and no more than pictures")
+    r = np.arange(1, min(N, top or N))
+    before = r*(m - 1)/max(1, N - 1)
+    return float(2 + (before/r + (before + 1)/(r + 1)).sum())/(2*N)
+
 
 # %% ../../nbs/59_evaluation.retrieval.ipynb #da814f5c
 @torch.no_grad()
@@ -195,8 +215,8 @@ def copy_precisions(
 )->np.ndarray: # fraction of each query (q,)
     "Return the average precision of every query among the first pictures of its list"
     check_setting("top", top, int, 1, 10**9)
+    check_truth([dict(easy=p) for p in positives], len(query), len(database))
     order = sorted_database(query, database)
-    check_truth([dict(easy=p) for p in positives], *order.shape)
     empty = next((i for i, p in enumerate(positives) if not len(p)), None)
     if empty is not None:
         raise UserError(f"query {empty} has no copy", "leave it out")

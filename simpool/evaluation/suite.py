@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 # %% ../../nbs/61_evaluation.suite.ipynb #627af4c9
-from ..core import UserError, progress, seed_everything
+from ..core import UserError, autocast, progress, seed_everything
 from ..data.images import SceneImages, Subset, object_ids, open_split
 from ..data.transforms import normalize, stack_images
 from .features import cached_features, each_batch, read_features
@@ -34,13 +34,14 @@ from .linear import choose_and_test, fit_logistic, hold_out, low_shot
 from .localization import mean_interval
 from .probe import fit_probes, test_probes
 from simpool.evaluation.retrieval import (
+    SETTINGS,
     attack,
-    average_precision,
     copy_descriptor,
     copy_detection_map,
     multi_scale,
     open_copydays,
     open_revisited,
+    random_precision,
     retrieval_map,
     same_object,
 )
@@ -159,8 +160,9 @@ def retrieval_task(suite, train, test, seed):
     chosen = np.random.default_rng([seed, 12]).permutation(len(groups))[:2000] # queries times database must stay small
     x, groups = test.x[torch.from_numpy(chosen)], groups[chosen]
     found = retrieval_map(x, x, same_object(groups))["easy"]["map"]
-    share = 100*float(np.mean([(groups == g).mean() for g in groups]))
-    return [row("mAP", found, share, f"same {'object' if known else 'class'}, among {len(x)} test images")]
+    others = [int((groups == g).sum()) - 1 for g in groups]
+    chance = 100*float(np.mean([random_precision(n, len(x) - 1) for n in others if n] or [np.nan]))
+    return [row("mAP", found, chance, f"same {'object' if known else 'class'}, among {len(x)} test images")]
 
 
 # %% ../../nbs/61_evaluation.suite.ipynb #58c24ba8
@@ -186,8 +188,8 @@ def copies_task(suite, train, test, seed):
     rng, originals = np.random.default_rng([seed, 14]), Subset(test.images, chosen)
     attacked = Attacked([attack(originals[i][0], rng) for i in range(len(chosen))])
     found = copy_detection_map(suite.read(attacked, "features of copies"), test.x, [[int(i)] for i in chosen])
-    by_chance = 100*sum(average_precision([rank], 1) for rank in range(min(20, len(test.y))))/len(test.y)
-    return [row("mAP", found, by_chance, f"{len(chosen)} attacked pictures among {len(test.y)}, top 20")]
+    chance = 100*random_precision(1, len(test.y), 20)
+    return [row("mAP", found, chance, f"{len(chosen)} attacked pictures among {len(test.y)}, top 20")]
 
 # %% ../../nbs/61_evaluation.suite.ipynb #e52d523c
 PROBES = ("gap", "simpool", "aim", "ep") # poolings of the task `probe`
@@ -216,11 +218,12 @@ def whole_pictures(
     desc:str, # label of the progress bar
 )->Tensor: # vectors (n, D)
     "Read the vectors of pictures of any size"
-    device, vectors = self.options.get("device", "cpu"), []
-    self.model.to(device)
-    with torch.no_grad():
+    device, vectors = torch.device(self.options.get("device", "cpu")), []
+    dtype = next(self.model.to(device).parameters()).dtype # a network in half precision takes such images
+    with torch.no_grad(), autocast(device, self.options.get("precision", "fp32")):
         for image, _ in progress(images, desc):
-            vectors.append(read(normalize(stack_images([image]).to(device), self.model.stats)).float().cpu())
+            x = normalize(stack_images([image]).to(device), self.model.stats)
+            vectors.append(read(x.to(dtype)).float().cpu())
     return torch.cat(vectors)
 
 @patch
@@ -264,13 +267,15 @@ def revisited_rows(
     vectors = [suite.whole_pictures(images, read, f"{name} {what}")
                for images, what in ((query, "queries"), (database, "database"))]
     found, rows = retrieval_map(*vectors, truth), []
+    words = f"{size} px, {len(scales)} scale(s), {len(query)} queries among {len(database)}"
     for setting in ("medium", "hard"):
-        wanted = [len(t["hard"]) + len(t["easy"])*(setting == "medium") for t in truth]
-        share = 100*float(np.mean([n/len(database) for n in wanted if n])) if any(wanted) else 0.
-        words = f"{size} px, {len(scales)} scale(s), {len(query)} queries among {len(database)}"
-        rows += [row(f"mAP, {setting}", found[setting]["map"], share, words),
-                 *(row(f"mP@{k}, {setting}", p, share, words) for k, p in found[setting]["precision"].items())]
-    return [r for r in rows if np.isfinite(r["value"])]
+        right, ignored = SETTINGS[setting]
+        sizes = [[sum(len(t[n]) for n in names) for names in (right, ignored)] for t in truth]
+        chance = [random_precision(m, len(database) - out) for m, out in sizes if m]
+        if chance: # some query has right pictures
+            rows.append(row(f"mAP, {setting}", found[setting]["map"], 100*np.mean(chance), words))
+            rows += [row(f"mP@{k}, {setting}", p, np.nan, words) for k, p in found[setting]["precision"].items()]
+    return rows
 
 
 # %% ../../nbs/61_evaluation.suite.ipynb #a51c0ab5
@@ -281,23 +286,27 @@ def copydays_rows(
     query, database, copies = open_copydays(suite.data)
     vectors = [suite.whole_pictures(Square(images, 320), suite.descriptor, f"copydays {what}")
                for images, what in ((query, "queries"), (database, "database"))]
-    chance = 100*sum(average_precision([rank], 1) for rank in range(min(20, len(database))))/len(database)
+    chance = 100*float(np.mean([random_precision(len(c), len(database), 20) for c in copies]))
     words = f"320 px, pooled and patches, {len(query)} strong among {len(database)}, no distractors, not whitened"
     return [row("mAP", copy_detection_map(*vectors, copies), chance, words)]
 
+# %% ../../nbs/61_evaluation.suite.ipynb #cc347e43
 def benchmark_rows(
     suite:Suite, # network and folder
-    tasks:tuple[str, ...], # names of tasks
+    tasks:tuple[str, ...]|None, # names of tasks; None: what the benchmarks have
 )->list[dict]: # rows with task and split; empty: the folder holds no benchmark without classes
     "Evaluate on the benchmarks that a folder holds"
     known = {name: ("retrieval", partial(revisited_rows, suite, name)) for name in ("roxford5k", "rparis6k")
              if any((place/f"gnd_{name}.pkl").exists() for place in (suite.data, suite.data/name))}
     if (suite.data/"original").is_dir() and (suite.data/"strong").is_dir():
         known["copydays"] = "copies", partial(copydays_rows, suite)
-    wanted = {name: found for name, found in known.items() if found[0] in tasks}
-    if known and not wanted:
-        raise UserError(f"{suite.data} holds {', '.join(known)}", f"ask for the task {next(iter(known.values()))[0]!r}")
-    return [dict(task=task, split=name) | r for name, (task, found) in wanted.items() for r in found()]
+    possible = {task for task, _ in known.values()}
+    cannot = [task for task in tasks or () if task not in possible]
+    if known and cannot:
+        raise UserError(f"{suite.data} holds {', '.join(known)}, which has no {cannot[0]}",
+                        f"ask for the task {', '.join(sorted(possible))}")
+    return [dict(task=task, split=name) | r for name, (task, found) in known.items() if task in (tasks or possible)
+            for r in found()]
 
 
 # %% ../../nbs/61_evaluation.suite.ipynb #ba321c1f
@@ -312,8 +321,7 @@ def evaluate(
     **options, # device, precision, batch_size and num_workers of `each_batch`
 )->list[dict]: # rows: task, split, metric, value, interval, chance (percent), protocol
     "Evaluate a network by all tasks, from one pass over the images"
-    tasks = tuple(name for name in TASKS if name != "probe") if tasks is None else tuple(tasks)
-    unknown = [name for name in tasks if name not in TASKS]
+    unknown = [name for name in tasks or () if name not in TASKS]
     if unknown:
         raise UserError(f"no task {unknown[0]!r}", f"choose from {', '.join(TASKS)}")
     cache, size = Path(cache).expanduser() if cache else None, size or max(model.usual_size or (224,))
@@ -321,6 +329,7 @@ def evaluate(
     seed_everything(seed)
     if rows := benchmark_rows(suite, tasks):
         return rows
+    tasks = tasks or [name for name in TASKS if name != "probe"]
     train, tests = suite.features("train"), {split: suite.features(split) for split in suite.splits}
     return [dict(task=name, split=split) | found for split, test in tests.items() for name in tasks
             for found in TASKS[name](suite, train, test, seed)]
