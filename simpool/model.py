@@ -488,8 +488,10 @@ def group_matcher(
     coarse:bool=False, # whole stages instead of blocks
 )->dict: # name -> pattern, or pairs of pattern and place
     "Tell timm's tools which weights form a layer, from the stem to the classifier; the pooling belongs to the last one"
-    found = {}
-    for name, patterns in self.body.group_matcher(coarse).items():
+    found, matcher = {}, getattr(self.body, "group_matcher", lambda coarse: None)(coarse)
+    if not isinstance(matcher, dict):
+        raise UserError(f"timm does not say which layers a {type(self.body).__name__} has", "use layer_decay=1")
+    for name, patterns in matcher.items():
         pairs = [(patterns, None)] if isinstance(patterns, str) else patterns
         found[name] = [(rf"body\.(?:{pattern.removeprefix('^')})", place) for pattern, place in pairs]
     found["blocks"] = [*found.get("blocks", []), (r"pool|norm", (99999,))]

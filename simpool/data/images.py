@@ -19,6 +19,7 @@ __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'PUBLISHED', 'SceneImages', 'is_hidde
 # %% ../../nbs/21_data.images.ipynb #3765bec3
 import copy
 import hashlib
+import importlib.util
 import json
 import os
 import sys
@@ -237,13 +238,15 @@ def torchvision_parts(
     kind, *options = PUBLISHED[folder.name]
     if split not in ("train", "test"):
         raise UserError(f"no split {split!r} in {folder}", "choose train or test")
+    if kind in ("Flowers102", "StanfordCars") and importlib.util.find_spec("scipy") is None:
+        raise UserError(f"{kind} has files of Matlab", "pip install scipy")
+    remedy = f"get it by torchvision.datasets.{kind}({str(folder.parent)!r}, download=True)"
+    if kind == "StanfordCars":
+        remedy = "unpack it there; its first address is gone, and others have copies"
     try:
         return [getattr(torchvision.datasets, kind)(folder.parent, **o) for o in options[split == "test"]]
-    except ImportError as e:
-        raise UserError(f"{kind} needs a further library ({e})", "pip install scipy") from e
     except (RuntimeError, OSError, KeyError, ValueError) as e:
-        raise UserError(f"{folder} is not torchvision's {kind} ({e})", "complete it, or get it by "
-                        f"torchvision.datasets.{kind}({str(folder.parent)!r}, download=True)") from e
+        raise UserError(f"{folder} is not complete ({e})", remedy) from e
 
 
 # %% ../../nbs/21_data.images.ipynb #13c7f432
@@ -254,7 +257,8 @@ class PublishedImages(Dataset):
         folder:str|Path, # folder of the data set, with its usual name
         split:str, # "train" or "test"
     ):
-        parts = torchvision_parts(Path(folder).expanduser().absolute(), split)
+        self.folder = Path(folder).expanduser().absolute()
+        parts = torchvision_parts(self.folder, split)
         self.label = np.array([y for part in parts for y in torchvision_labels(part)])
         names, n = getattr(parts[0], "classes", ()), int(self.label.max()) + 1
         self.images, self.classes = ConcatDataset(parts), tuple(map(str, names if len(names) >= n else range(n)))
@@ -264,6 +268,18 @@ class PublishedImages(Dataset):
 
     def __getitem__(self, i)->tuple[Image.Image, int]:
         return to_rgb(self.images[i][0]), int(self.label[i])
+
+# %% ../../nbs/21_data.images.ipynb #9b7d5f58
+@patch
+def content(
+    self:PublishedImages,
+)->bytes: # the pictures themselves (CIFAR), or the names and sizes of all files of the data set
+    "Return what a digest is made of"
+    parts = self.images.datasets
+    if hasattr(parts[0], "data"):
+        return b"".join(part.data.tobytes() for part in parts)
+    names = (f"{f.relative_to(self.folder)} {f.stat().st_size}" for f in image_files(self.folder))
+    return os.fsencode("\n".join(names))
 
 
 # %% ../../nbs/21_data.images.ipynb #2b01a867
@@ -468,6 +484,8 @@ def images_digest(
         digest.update(f"{images.upright} {images.min_size}".encode())
         names = (f"{f.parent.name}/{f.name} {f.stat().st_size}" for f in images.files)
         digest.update(os.fsencode("\n".join(names)))
+    elif isinstance(images, PublishedImages):
+        digest.update(images.content())
     else:
         for i in np.linspace(0, len(images) - 1, min(len(images), 16)).astype(int): # what it holds is not known
             digest.update(readable_bytes(images, int(i)))
