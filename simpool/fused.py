@@ -454,7 +454,7 @@ def backward_in_torch(
 
 # %% ../nbs/14_fused.ipynb #b576fbc2
 pool_backward_op = torch.library.custom_op("simpool::pool_backward", backward_in_torch, mutates_args=(),
-                                            tags=torch.Tag.cudagraph_unsafe) # it asks whether a minimum is tied
+                                            tags=(torch.Tag.cudagraph_unsafe,)) # it asks whether a minimum is tied
 
 @pool_backward_op.register_fake
 def backward_shapes(dz, dattn, x, gain, bias, wq, bq, wk, saved, *options):

@@ -153,21 +153,20 @@ def show_dumbbells(
 # %% ../../nbs/72_reproduce.plots.ipynb #b374d43a
 def slope(
     ax, # matplotlib axis
-    values:list[float], # two numbers in percent: baseline, SimPool
+    points:list[tuple], # (percent, half width of its interval) of the baseline and of SimPool
     names:list[str], # their poolings, which decide color and marker
-    halves:list[float], # half widths of their intervals
     color:str=None, # color of the line and of both dots; None: each dot its own, the line gray
     label:str=None, # name in the legend
     dashes:str="-", # style of the line
 ):
     "Draw two dots with intervals, joined by a line"
-    ax.plot([0, 1], values, dashes, color=color or ".2", lw=1.2, zorder=1, label=label)
-    for x, (value, name, half) in enumerate(zip(values, names, halves)):
+    ax.plot([0, 1], [value for value, _ in points], dashes, color=color or ".2", lw=1.2, zorder=1, label=label)
+    for x, ((value, half), name) in enumerate(zip(points, names)):
         ax.errorbar(x, value, yerr=half, fmt=MARKERS[name], color=color or color_of(name), capsize=2, zorder=2)
 
 # %% ../../nbs/72_reproduce.plots.ipynb #78541ada
 def show_slopes(
-    panels:list[dict], # title; two each: names, trained, untrained (percent), halves (of intervals); note
+    panels:list[dict], # title; trained and untrained, two (percent, half its interval) each; names; note
     chance:float, # percent, drawn as a dotted line
     ylabel:str="k-NN top-1, %", # label of the vertical axis
 ): # a matplotlib figure
@@ -179,8 +178,8 @@ def show_slopes(
         for ax in axes.flat[len(panels):]:
             ax.axis("off")
         for ax, panel in zip(axes.flat, panels):
-            slope(ax, panel["untrained"], panel["names"], panel["halves"], COLORS["untrained"], "untrained", "--")
-            slope(ax, panel["trained"], panel["names"], panel["halves"], label="trained")
+            slope(ax, panel["untrained"], panel["names"], COLORS["untrained"], "untrained", "--")
+            slope(ax, panel["trained"], panel["names"], label="trained")
             ax.axhline(chance, color="k", lw=.8, ls=":", label="chance")
             ax.set(xticks=[0, 1], xticklabels=panel["names"], xlim=(-.4, 1.4), ylim=(0, 100), title=panel["title"])
             ax.set_xlabel(panel.get("note", ""), fontsize=7)

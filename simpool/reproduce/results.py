@@ -290,12 +290,12 @@ def slope_panels(
     "Arrange a table in one panel per training, from the baseline to SimPool"
     panels = []
     for (training, name), rows in table.groupby(["training", "backbone"], sort=False):
-        at, half = (rows.set_index(["weights", "pool"])[c] for c in (value, "interval"))
-        pools = [p for p in at["trained"].index if p != "simpool"] + ["simpool"]
+        at = {(r.weights, r.pool): (getattr(r, value), r.interval) for r in rows.itertuples()}
+        pools = [p for weights, p in at if weights == "trained" and p != "simpool"] + ["simpool"]
         panels.append(dict(
             title=f"{TRAININGS[training].replace(', ', chr(10))}, {name}", names=[pool_entry(p).label for p in pools],
-            halves=[half["trained", p] for p in pools], trained=[at["trained", p] for p in pools],
-            untrained=[at["random", p] for p in pools], note=note(training, name) if note else ""))
+            trained=[at["trained", p] for p in pools], untrained=[at["random", p] for p in pools],
+            note=note(training, name) if note else ""))
     return panels
 
 
