@@ -9,7 +9,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro rerun test drill lab bench env lib readme lock help
+.PHONY: repro rerun test oldest drill lab bench env lib readme lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,6 +21,11 @@ repro: env ## regenerate every table and figure, of the scale in params.yaml or 
 
 test: env ## all tests, notebooks included
 	"$(BIN)"/python -m pytest -q
+
+oldest: env ## the library's notebooks with the oldest packages that pyproject.toml allows, in an environment of their own
+	"$(BIN)"/uv venv --quiet --allow-existing --python "$(BIN)"/python .venv-oldest
+	"$(BIN)"/uv pip install --quiet --python .venv-oldest --resolution lowest-direct -e ".[reproduce,dev]"
+	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -q tests/test_notebooks.py
 
 drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: 8 minutes on two cores
 	"$(BIN)"/python tools/drill

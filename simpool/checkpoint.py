@@ -10,9 +10,10 @@ complete, so a crash leaves no half file. No file's code is run when it is read.
 
 # %% auto #0
 __all__ = ['LEFT_OUT', 'OWN_OF_POOLING', 'OF_A_POOLING', 'ONLY_WEIGHTS', 'save_model', 'existing', 'read_config', 'model_config',
-           'load_model', 'find_file', 'read_own', 'read_source', 'run_args', 'adjust', 'recognize', 'match_keys',
-           'without_pooling', 'leave_pooling', 'check_shapes', 'check_complete', 'fill', 'LoadReport', 'own_network',
-           'load_checkpoint', 'rng_state', 'set_rng_state', 'previous_path', 'save_state', 'load_state', 'config_key']
+           'load_model', 'kept_networks', 'find_file', 'read_own', 'read_source', 'run_args', 'adjust', 'recognize',
+           'match_keys', 'without_pooling', 'leave_pooling', 'check_shapes', 'check_complete', 'fill', 'LoadReport',
+           'own_network', 'load_checkpoint', 'rng_state', 'set_rng_state', 'previous_path', 'save_state', 'load_state',
+           'config_key']
 
 # %% ../nbs/33_checkpoint.ipynb #470258bb
 import hashlib
@@ -48,7 +49,17 @@ from simpool.convert import (
     rename_all,
     unwrap,
 )
-from .core import UserError, atomic_path, format_rows, load_tensors, read_json, read_metadata, save_tensors
+from simpool.core import (
+    UserError,
+    atomic_path,
+    find_stored,
+    format_rows,
+    load_tensors,
+    project_root,
+    read_json,
+    read_metadata,
+    save_tensors,
+)
 from simpool.model import (
     PooledModel,
     check_config,
@@ -112,13 +123,24 @@ def load_model(
     load_weights(model, tensors, path)
     return model.eval()
 
+# %% ../nbs/33_checkpoint.ipynb #826c0cb1
+def kept_networks()->list[str]: # names, e.g. "dino_pairs-vit-simpool"; outside a checkout none
+    "List the trained networks that the repository keeps"
+    try:
+        folder = project_root()/"data"/"networks"
+    except UserError:
+        return []
+    return sorted(f.name.removesuffix(".safetensors.dvc") for f in folder.glob("*.safetensors.dvc"))
+
 # %% ../nbs/33_checkpoint.ipynb #e3a4c00c
 def find_file(
-    source:str|Path, # file, folder of `save_pretrained`, or Hub id
+    source:str|Path, # file, folder of `save_pretrained`, Hub id, or one of `kept_networks()`
     revision:str=None, # branch, tag or commit of a Hub id; None: the newest
 )->Path: # the file of weights
     "Find the file of a checkpoint, from the Hub if need be"
-    path = Path(source).expanduser()
+    path, kept = Path(source).expanduser(), kept_networks()
+    if str(source) in kept and not path.exists():
+        return find_stored(project_root()/"data"/"networks"/f"{source}.safetensors")
     if path.is_dir() and not (path/"config.json").exists():
         raise UserError(f"{source} is a folder without config.json",
                         "give the file of weights in it, or a folder of save_pretrained")
@@ -128,8 +150,9 @@ def find_file(
         return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         trained = f"`make repro` trains those of {path.parts[0]}/, or " if path.parts[0] == "results" else ""
-        raise UserError(f"no checkpoint at {source}",
-                        f"{trained}give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100, or a state dict")
+        kept = f", one of {', '.join(kept)}" if kept else ""
+        raise UserError(f"no checkpoint at {source}", f"{trained}give a file, a Hub id such as "
+                        f"billpsomas/vits_dino_simpool_ep100{kept}, or a state dict")
     return fetch(str(source), revision)
 
 # %% ../nbs/33_checkpoint.ipynb #e3a4c00f
@@ -140,7 +163,7 @@ def read_own(
     config = path.parent/"config.json" # of save_pretrained
     if path.name == "model.safetensors" and config.exists() and "backbone" in read_json(config):
         return PooledModel.from_pretrained(path.parent)
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or path.parents[1].name == "md5": # DVC's store has names without a suffix
         with readable(path):
             own = "create_model" in read_metadata(path)
         return load_model(path) if own else None

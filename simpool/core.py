@@ -10,10 +10,10 @@ There is nothing here from the papers, except one repaired seed (papers.md, sect
 
 # %% auto #0
 __all__ = ['UserError', 'seed_everything', 'pick_device', 'pick_workers', 'bf16_pays', 'autocast', 'no_autocast', 'progress',
-           'project_root', 'process_runs', 'no_space', 'check_writable', 'remove_leftovers', 'atomic_path',
-           'tensors_digest', 'save_tensors', 'read_metadata', 'load_tensors', 'write_json', 'read_json', 'format_cell',
-           'format_rows', 'config_from', 'check_setting', 'check_settings', 'run_git', 'git_commit', 'processor',
-           'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
+           'project_root', 'find_stored', 'process_runs', 'no_space', 'check_writable', 'remove_leftovers',
+           'atomic_path', 'tensors_digest', 'save_tensors', 'read_metadata', 'load_tensors', 'write_json', 'read_json',
+           'format_cell', 'format_rows', 'config_from', 'check_setting', 'check_settings', 'run_git', 'git_commit',
+           'processor', 'matrix_units', 'machine', 'machine_slug', 'provenance', 'saved_activations']
 
 # %% ../nbs/00_core.ipynb #1241c6e0
 import dataclasses
@@ -141,6 +141,22 @@ def project_root(
         if (folder/"dvc.yaml").exists():
             return folder
     raise UserError(f"no dvc.yaml in {start} or above it", "run this inside a checkout of simpool")
+
+# %% ../nbs/00_core.ipynb #62fb673c
+def find_stored(
+    path:Path, # the file's place in a folder beside `store`, e.g. data/stamps/stamps.npz
+)->Path: # the file there, or in the store
+    "Find the version of a file that the checkout names"
+    digest = path.with_name(f"{path.name}.dvc")
+    md5 = re.search(r"md5: (\w+)", digest.read_text())[1]
+    store = path.parents[1]/"store"
+    found = path if path.exists() else store/"files"/"md5"/md5[:2]/md5[2:]
+    if not found.exists():
+        raise UserError(f"{path.name} is neither in {path.parent} nor in {store}", f"git checkout {store.parent.name}")
+    if hashlib.md5(found.read_bytes()).hexdigest() != md5:
+        raise UserError(f"{found} is not the version that {digest.name} names",
+                        "restore it with `dvc checkout`, or make it the version with `dvc add`")
+    return found
 
 # %% ../nbs/00_core.ipynb #87f10bb3
 def process_runs(
