@@ -133,6 +133,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'simpool.checkpoint.save_model': ('checkpoint.html#save_model', 'simpool/checkpoint.py'),
                                     'simpool.checkpoint.save_state': ('checkpoint.html#save_state', 'simpool/checkpoint.py'),
                                     'simpool.checkpoint.set_rng_state': ('checkpoint.html#set_rng_state', 'simpool/checkpoint.py'),
+                                    'simpool.checkpoint.what_to_give': ('checkpoint.html#what_to_give', 'simpool/checkpoint.py'),
                                     'simpool.checkpoint.without_pooling': ('checkpoint.html#without_pooling', 'simpool/checkpoint.py')},
             'simpool.cli': { 'simpool.cli.add_attend': ('cli.html#add_attend', 'simpool/cli.py'),
                              'simpool.cli.add_bench': ('cli.html#add_bench', 'simpool/cli.py'),

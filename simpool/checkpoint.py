@@ -10,10 +10,10 @@ complete, so a crash leaves no half file. No file's code is run when it is read.
 
 # %% auto #0
 __all__ = ['LEFT_OUT', 'OWN_OF_POOLING', 'OF_A_POOLING', 'ONLY_WEIGHTS', 'save_model', 'existing', 'read_config', 'model_config',
-           'load_model', 'kept_networks', 'find_file', 'read_own', 'read_source', 'run_args', 'adjust', 'recognize',
-           'match_keys', 'without_pooling', 'leave_pooling', 'check_shapes', 'check_complete', 'fill', 'LoadReport',
-           'own_network', 'load_checkpoint', 'rng_state', 'set_rng_state', 'previous_path', 'save_state', 'load_state',
-           'config_key']
+           'load_model', 'kept_networks', 'what_to_give', 'find_file', 'read_own', 'read_source', 'run_args', 'adjust',
+           'recognize', 'match_keys', 'without_pooling', 'leave_pooling', 'check_shapes', 'check_complete', 'fill',
+           'LoadReport', 'own_network', 'load_checkpoint', 'rng_state', 'set_rng_state', 'previous_path', 'save_state',
+           'load_state', 'config_key']
 
 # %% ../nbs/33_checkpoint.ipynb #470258bb
 import hashlib
@@ -49,6 +49,8 @@ from simpool.convert import (
     rename_all,
     unwrap,
 )
+
+# %% ../nbs/33_checkpoint.ipynb #60964467
 from simpool.core import (
     UserError,
     atomic_path,
@@ -60,14 +62,7 @@ from simpool.core import (
     read_metadata,
     save_tensors,
 )
-from simpool.model import (
-    PooledModel,
-    check_config,
-    check_numbers,
-    create_model,
-    from_config,
-    load_weights,
-)
+from .model import PooledModel, check_config, check_numbers, create_model, from_config, load_weights
 
 # %% ../nbs/33_checkpoint.ipynb #6ee590fb
 def save_model(
@@ -133,6 +128,16 @@ def kept_networks()->list[str]: # names, e.g. "dino_pairs-vit-simpool"; outside 
     return sorted(f.name.removesuffix(".safetensors.dvc") for f in folder.glob("*.safetensors.dvc"))
 
 # %% ../nbs/33_checkpoint.ipynb #e3a4c00c
+def what_to_give(
+    path:Path, # what was given
+    kept:list[str], # names of networks that the repository keeps
+)->str: # the remedy in an error
+    "Say what could be given instead of a file that is not there"
+    trained = "`make repro` trains those of results/, or " if path.parts[:1] == ("results",) else ""
+    names = f", one of {', '.join(kept)}" if kept else ""
+    return f"{trained}give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100{names}, or a state dict"
+
+# %% ../nbs/33_checkpoint.ipynb #3976f338
 def find_file(
     source:str|Path, # file, folder of `save_pretrained`, Hub id, or one of `kept_networks()`
     revision:str=None, # branch, tag or commit of a Hub id; None: the newest
@@ -149,10 +154,7 @@ def find_file(
     if path.exists():
         return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        trained = f"`make repro` trains those of {path.parts[0]}/, or " if path.parts[0] == "results" else ""
-        kept = f", one of {', '.join(kept)}" if kept else ""
-        raise UserError(f"no checkpoint at {source}", f"{trained}give a file, a Hub id such as "
-                        f"billpsomas/vits_dino_simpool_ep100{kept}, or a state dict")
+        raise UserError(f"no checkpoint at {source}", what_to_give(path, kept))
     return fetch(str(source), revision)
 
 # %% ../nbs/33_checkpoint.ipynb #e3a4c00f
