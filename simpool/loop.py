@@ -315,11 +315,14 @@ def resume(
     weights_only:bool=False, # leave optimizer, random states and the place in the run as they are
 )->RunState: # where the run stood; a run's beginning if only its weights are taken
     "Set a run back to a checkpoint, random states included"
-    state = load_state(path)
+    state, wanted = load_state(path), task.parts
+    if weights_only:
+        wanted = {k: part for k, part in wanted.items() if isinstance(part, nn.Module)}
     try:
-        for k, part in task.parts.items():
-            if isinstance(part, nn.Module) or not weights_only:
-                part.load_state_dict(state["parts"][k])
+        for k, part in wanted.items():
+            if k not in state["parts"]:
+                raise KeyError(f"no {k} in it, only {', '.join(state['parts'])}")
+            part.load_state_dict(state["parts"][k])
         if weights_only:
             return RunState()
         set_rng_state(state["rng"])

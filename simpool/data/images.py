@@ -12,8 +12,8 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'PUBLISHED', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids',
            'to_rgb', 'read_image', 'FolderImages', 'open_images', 'save_pointer', 'published_folder',
-           'torchvision_labels', 'torchvision_parts', 'PublishedImages', 'split_folder', 'open_split', 'Subset',
-           'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids',
+           'torchvision_labels', 'torchvision_parts', 'PublishedImages', 'split_folder', 'read_pointer', 'open_split',
+           'Subset', 'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids',
            'class_samples', 'decode_to', 'readable_bytes', 'images_digest']
 
 # %% ../../nbs/21_data.images.ipynb #3765bec3
@@ -292,6 +292,16 @@ def split_folder(
     return next((Path(folder)/name for name in names if (Path(folder)/name).is_dir()), None)
 
 # %% ../../nbs/21_data.images.ipynb #87089690
+def read_pointer(
+    path:Path, # file that the data stage wrote for a folder of images
+)->Path: # the folder
+    "Read where the images of a split are; environment variables and ~ are filled in"
+    words = read_json(path).get("folder")
+    if not isinstance(words, str):
+        raise UserError(f"{path} names no folder", "`dvc repro data` makes it again")
+    return Path(os.path.expandvars(words)).expanduser()
+
+# %% ../../nbs/21_data.images.ipynb #1ea0c583
 def open_split(
     folder:str|Path, # folder written by the data stage, or folder of a data set
     split:str, # "train", "test" or "novel"
@@ -302,13 +312,12 @@ def open_split(
     path = folder/f"{split}.npz"
     if path.exists():
         return open_images(path)
-    pointer, source = path.with_suffix(".json"), split_folder(folder, split)
-    if pointer.exists():
-        words = read_json(pointer).get("folder")
-        if not isinstance(words, str):
-            raise UserError(f"{pointer} names no folder", "`dvc repro data` makes it again")
-        source = Path(os.path.expandvars(words)).expanduser()
-    if source is None and (published := published_folder(folder)):
+    pointer = path.with_suffix(".json")
+    source = read_pointer(pointer) if pointer.exists() else split_folder(folder, split)
+    published = published_folder(folder) if source is None else None
+    if published and upright:
+        raise UserError(f"the photos of {published.name} cannot be turned", "leave out upright, as the papers do")
+    if published:
         return PublishedImages(published, split)
     if source is None:
         what = f"no split {split!r} in {folder}"

@@ -9,9 +9,9 @@ Retrieval sorts a database by its similarity to a query, and asks where the righ
 
 # %% auto #0
 __all__ = ['SETTINGS', 'average_precision', 'positive_ranks', 'check_truth', 'sorted_database', 'every_rank', 'retrieval_map',
-           'average_precisions', 'random_precision', 'multi_scale', 'copy_descriptor', 'whiten', 'copy_detection_map',
-           'copy_precisions', 'PlainUnpickler', 'read_pickle', 'NamedImages', 'open_revisited', 'open_copydays',
-           'same_object', 'attack']
+           'average_precisions', 'random_precision', 'random_precision_at', 'multi_scale', 'copy_descriptor', 'whiten',
+           'copy_detection_map', 'copy_precisions', 'PlainUnpickler', 'read_pickle', 'NamedImages', 'open_revisited',
+           'open_copydays', 'same_object', 'attack']
 
 # %% ../../nbs/59_evaluation.retrieval.ipynb #8902fb10
 import io
@@ -152,6 +152,21 @@ def random_precision(
     before = r*(m - 1)/max(1, N - 1)
     return float(2 + (before/r + (before + 1)/(r + 1)).sum())/(2*N)
 
+
+# %% ../../nbs/59_evaluation.retrieval.ipynb #5bf0f64d
+def random_precision_at(
+    n_positive:int, # number of right pictures, m
+    database:int, # number of pictures in the list, N, without ignored ones
+    k:int, # length of the list that is looked at
+)->float: # fraction
+    "Return the expected precision at k of a shuffled list, by the official rule"
+    m, N = n_positive, database
+    last = np.arange(m, N + 1) # M
+    first_steps = np.log((last[1:] - 1)/(last[1:] - m)) # of the binomials, from one M to the next
+    logs = np.concatenate([[0.], np.cumsum(first_steps)])
+    chance = np.exp(logs - logs.max())
+    right = np.where(last <= k, m/last, (m - 1)/np.maximum(last - 1, 1))
+    return float((chance*right).sum()/chance.sum())
 
 # %% ../../nbs/59_evaluation.retrieval.ipynb #da814f5c
 @torch.no_grad()

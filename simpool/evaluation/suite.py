@@ -42,6 +42,7 @@ from simpool.evaluation.retrieval import (
     open_copydays,
     open_revisited,
     random_precision,
+    random_precision_at,
     retrieval_map,
     same_object,
 )
@@ -271,10 +272,13 @@ def revisited_rows(
     for setting in ("medium", "hard"):
         right, ignored = SETTINGS[setting]
         sizes = [[sum(len(t[n]) for n in names) for names in (right, ignored)] for t in truth]
-        chance = [random_precision(m, len(database) - out) for m, out in sizes if m]
-        if chance: # some query has right pictures
-            rows.append(row(f"mAP, {setting}", found[setting]["map"], 100*np.mean(chance), words))
-            rows += [row(f"mP@{k}, {setting}", p, np.nan, words) for k, p in found[setting]["precision"].items()]
+        sizes = [(m, len(database) - out) for m, out in sizes if m] # right pictures among how many
+        if sizes: # some query has right pictures
+            chance = 100*np.mean([random_precision(*at) for at in sizes])
+            rows.append(row(f"mAP, {setting}", found[setting]["map"], chance, words))
+            for k, precision in found[setting]["precision"].items():
+                chance = 100*np.mean([random_precision_at(*at, k) for at in sizes])
+                rows.append(row(f"mP@{k}, {setting}", precision, chance, words))
     return rows
 
 
