@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from .paper import FIGURE_3
 
@@ -162,7 +162,8 @@ def slope(
     "Draw two dots with intervals, joined by a line"
     ax.plot([0, 1], [value for value, _ in points], dashes, color=color or ".2", lw=1.2, zorder=1, label=label)
     for x, ((value, half), name) in enumerate(zip(points, names)):
-        ax.errorbar(x, value, yerr=half, fmt=MARKERS[name], color=color or color_of(name), capsize=2, zorder=2)
+        ax.errorbar(x, value, yerr=half, fmt=MARKERS[name], color=color or color_of(name), capsize=2, zorder=2,
+                    clip_on=False) # 100% is at the edge
 
 # %% ../../nbs/72_reproduce.plots.ipynb #78541ada
 def show_slopes(
@@ -194,7 +195,7 @@ def show_curves(
     panels:dict[str, dict], # title -> {contender: (x, y, half width of the interval, or None)}
     xlabel:str, # label of the horizontal axes
     ylabels:list[str], # one per panel
-    ticks:list=None, # labels of x where it is an index; None: numbers
+    ticks:list=None, # labels of x where it is an index; None: integers, such as epochs
 ): # a matplotlib figure
     "Draw one panel per entry, one curve per contender"
     with plt.rc_context(STYLE):
@@ -206,6 +207,8 @@ def show_curves(
             ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
             if ticks is not None:
                 ax.set_xticks(range(len(ticks)), ticks)
+            else:
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         named = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels())}
         fig.legend(named.values(), named, ncols=4, loc="outside upper center") # contenders of any panel
     plt.close(fig)
