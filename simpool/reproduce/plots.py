@@ -193,9 +193,8 @@ def show_slopes(
 # %% ../../nbs/72_reproduce.plots.ipynb #b0b4849f
 def show_curves(
     panels:dict[str, dict], # title -> {contender: (x, y, half width of the interval, or None)}
-    xlabel:str, # label of the horizontal axes
+    xlabel:str, # what the horizontal axes count, e.g. epochs
     ylabels:list[str], # one per panel
-    ticks:list=None, # labels of x where it is an index; None: integers, such as epochs
 ): # a matplotlib figure
     "Draw one panel per entry, one curve per contender"
     with plt.rc_context(STYLE):
@@ -205,10 +204,7 @@ def show_curves(
                 marker = MARKERS.get(name, "o")
                 ax.errorbar(x, y, yerr=error, marker=marker, color=color_of(name), capsize=2, lw=1.2, label=name)
             ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-            if ticks is not None:
-                ax.set_xticks(range(len(ticks)), ticks)
-            else:
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         named = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels())}
         fig.legend(named.values(), named, ncols=4, loc="outside upper center") # contenders of any panel
     plt.close(fig)
