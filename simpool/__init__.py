@@ -15,6 +15,7 @@ Modules:
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
+- `simpool.evaluation.discovery`: Find the object of an image without any label: one box from features or from an attention map
 - `simpool.evaluation.features`: The pooled vector, the attention map or any other features of every image of a dataset, computed once
 - `simpool.evaluation.finetune`: Train a whole network further on another data set, with timm's augmentations, averaged weights and layer-wise decay (Table 4)
 - `simpool.evaluation.knn`: Weighted nearest-neighbor classification: how the papers read features without training anything

@@ -1,6 +1,6 @@
 """What a trained network is worth: features, nearest neighbors, linear classifiers, localization, retrieval
 
-One module per protocol: `features` reads vectors or attention maps of a whole dataset, `knn` and `linear` ask whether the vectors know the class, `retrieval` whether they find a picture, `localization` asks whether the attention lies on the object.
+One module per protocol: `features` reads vectors or attention maps of a whole dataset, `knn` and `linear` ask whether the vectors know the class, `retrieval` whether they find a picture, `localization` and `discovery` ask whether attention and features find the object.
 All functions can be imported from here. A module is loaded only when one of its names is first used.
 Numbers of a set (accuracy) are in percent, numbers of one image (mass, IoU) are fractions."""
 
@@ -18,6 +18,7 @@ _HOME = dict(
     attention_mass="localization", jaccard="localization", mass_mask="localization",
     best_iou="localization", normalize_map="localization", map_boxes="localization", max_box_acc="localization",
     trivial_baselines="localization", mean_interval="localization",
+    lost="discovery", token_cut="discovery", dino_seg="discovery", corloc="discovery", discover="discovery",
     accuracy="linear", fit_linear="linear", fit_logistic="linear", choose_and_test="linear", low_shot="linear",
     cached_features="features", evaluate="suite", fit_probes="probe",
     average_precision="retrieval", retrieval_map="retrieval", copy_detection_map="retrieval",
