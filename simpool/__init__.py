@@ -24,6 +24,7 @@ Modules:
 - `simpool.evaluation.probe`: Attentive probes: every pooling on the frozen tokens of a network, with every learning rate, from one stream of tokens
 - `simpool.evaluation.retrieval`: Is the right picture found among many? Revisited Oxford and Paris, and copies that were cropped, blurred or compressed
 - `simpool.evaluation.suite`: All evaluations of a network in one table, from one pass over the images: `evaluate(model, "photos")`
+- `simpool.evaluation.video`: Follow objects through a video by the features of a frozen network, and score the masks as DAVIS does
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
 - `simpool.fused`: The layer as one operation with a hand-written backward pass that saves only its input
 - `simpool.kernels`: SimPool on a GPU in Triton: features are read twice forward and twice backward, and only they are saved

@@ -19,6 +19,7 @@ _HOME = dict(
     best_iou="localization", normalize_map="localization", map_boxes="localization", max_box_acc="localization",
     trivial_baselines="localization", mean_interval="localization",
     lost="discovery", token_cut="discovery", dino_seg="discovery", corloc="discovery", discover="discovery",
+    propagate_labels="video", follow="video", davis_j="video", davis_f="video", davis_semi_supervised="video",
     accuracy="linear", fit_linear="linear", fit_logistic="linear", choose_and_test="linear", low_shot="linear",
     cached_features="features", evaluate="suite", fit_probes="probe",
     average_precision="retrieval", retrieval_map="retrieval", copy_detection_map="retrieval",
