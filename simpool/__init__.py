@@ -15,6 +15,7 @@ Modules:
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
+- `simpool.evaluation.backgrounds`: Does a classifier look at the object or at the background? Eight variants of each picture
 - `simpool.evaluation.discovery`: Find the object of an image without any label: one box from features or from an attention map
 - `simpool.evaluation.features`: The pooled vector, the attention map or any other features of every image of a dataset, computed once
 - `simpool.evaluation.finetune`: Train a whole network further on another data set, with timm's augmentations, averaged weights and layer-wise decay (Table 4)
@@ -23,6 +24,7 @@ Modules:
 - `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
 - `simpool.evaluation.probe`: Attentive probes: every pooling on the frozen tokens of a network, with every learning rate, from one stream of tokens
 - `simpool.evaluation.retrieval`: Is the right picture found among many? Revisited Oxford and Paris, and copies that were cropped, blurred or compressed
+- `simpool.evaluation.segmentation`: Label every pixel by the neighbors of its patch: what frozen patch features know
 - `simpool.evaluation.suite`: All evaluations of a network in one table, from one pass over the images: `evaluate(model, "photos")`
 - `simpool.evaluation.video`: Follow objects through a video by the features of a frozen network, and score the masks as DAVIS does
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps

@@ -12,21 +12,24 @@ __all__ = []
 # %% ../../nbs/49_evaluation.ipynb #c0e5157b
 from importlib import import_module
 
-_HOME = dict(
-    extract="features", each_batch="features",
-    knn_classify="knn", neighbors="knn",
-    attention_mass="localization", jaccard="localization", mass_mask="localization",
-    best_iou="localization", normalize_map="localization", map_boxes="localization", max_box_acc="localization",
-    trivial_baselines="localization", mean_interval="localization",
-    lost="discovery", token_cut="discovery", dino_seg="discovery", corloc="discovery", discover="discovery",
-    propagate_labels="video", follow="video", davis_j="video", davis_f="video", davis_semi_supervised="video",
-    accuracy="linear", fit_linear="linear", fit_logistic="linear", choose_and_test="linear", low_shot="linear",
-    cached_features="features", evaluate="suite", fit_probes="probe",
-    average_precision="retrieval", retrieval_map="retrieval", copy_detection_map="retrieval",
-    copy_descriptor="retrieval", whiten="retrieval", multi_scale="retrieval",
+_MODULES = dict( # module -> its names
+    features="extract each_batch cached_features",
+    knn="knn_classify neighbors",
+    linear="accuracy fit_linear fit_logistic choose_and_test low_shot",
+    probe="fit_probes",
+    localization="attention_mass jaccard mass_mask best_iou normalize_map map_boxes max_box_acc trivial_baselines "
+                 "mean_interval",
+    discovery="lost token_cut dino_seg corloc discover",
+    segmentation="knn_segment segment_images mean_iou patch_labels",
+    video="propagate_labels follow davis_j davis_f davis_semi_supervised",
+    backgrounds="scene_variants background_accuracy",
+    retrieval="average_precision retrieval_map copy_detection_map copy_descriptor whiten multi_scale",
+    suite="evaluate",
 )
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = list(_HOME)
 
+# %% ../../nbs/49_evaluation.ipynb #ef988b0f
 def __getattr__(name):
     "Import a name from its module when it is first used"
     if name not in _HOME:
