@@ -165,7 +165,7 @@ def read_own(
     config = path.parent/"config.json" # of save_pretrained
     if path.name == "model.safetensors" and config.exists() and "backbone" in read_json(config):
         return PooledModel.from_pretrained(path.parent)
-    if path.suffix == ".safetensors" or path.parents[1].name == "md5": # DVC's store has names without a suffix
+    if path.suffix == ".safetensors" or path.parent.parent.name == "md5": # DVC's store has names without a suffix
         with readable(path):
             own = "create_model" in read_metadata(path)
         return load_model(path) if own else None

@@ -148,6 +148,8 @@ def find_stored(
 )->Path: # the file there, or in the store
     "Find the version of a file that the checkout names"
     digest = path.with_name(f"{path.name}.dvc")
+    if not digest.exists():
+        raise UserError(f"there is no {digest}", "run this inside a checkout of simpool")
     md5 = re.search(r"md5: (\w+)", digest.read_text())[1]
     store = path.parents[1]/"store"
     found = path if path.exists() else store/"files"/"md5"/md5[:2]/md5[2:]

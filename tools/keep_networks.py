@@ -1,6 +1,6 @@
-"""Keep the trained networks of a scale in the repository, in bfloat16: a fresh clone can show what they learned.
+"""Keep the trained networks of `small` in the repository, in bfloat16: a fresh clone can show what they learned.
 
-    python tools/keep_networks.py small
+    python tools/keep_networks.py
 
 They are written to data/networks, with a digest each that git has (`*.dvc`), and copied to the store (data/store).
 `load_checkpoint("dino_pairs-vit-simpool")` opens one.
@@ -17,11 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    trained = sorted((ROOT/"results"/sys.argv[1]/"models").glob("*.safetensors"))
+    trained = sorted((ROOT/"results"/"small"/"models").glob("*.safetensors"))
     if not trained:
-        sys.exit(f"keep_networks: {sys.argv[1]} has no networks: train them with make repro SCALE={sys.argv[1]}")
+        sys.exit("keep_networks: there are no networks of small: train them with make repro SCALE=small")
     kept = [ROOT/"data"/"networks"/file.name for file in trained]
     for file, copy in zip(trained, kept):
         copy.parent.mkdir(exist_ok=True)

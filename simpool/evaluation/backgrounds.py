@@ -12,7 +12,7 @@ __all__ = ['FILLS', 'VARIANTS', 'fill_box', 'other_scenes', 'scene_variants', 'b
 # %% ../../nbs/60_evaluation.backgrounds.ipynb #ab732534
 import numpy as np
 
-from ..core import UserError, progress
+from ..core import UserError, check_setting, progress
 from simpool.data.scenes import (
     CONTRAST,
     FOCUS,
@@ -25,7 +25,7 @@ from simpool.data.scenes import (
     scene_words,
     split_members,
 )
-from .features import to_tensor
+from .features import check_finite, to_tensor
 
 # %% ../../nbs/60_evaluation.backgrounds.ipynb #6e1a538c
 FILLS = "no_fg", "only_bg_b", "only_bg_t" # variants without an object
@@ -56,8 +56,8 @@ def other_scenes(
     n, found = len(labels), {}
     for name, shift in (("mixed_same", 0), ("mixed_next", 1)):
         members = [np.flatnonzero(labels == (y + shift) % n_classes) for y in labels]
-        members = [m if len(m) else np.arange(n) for m in members] # a class that few scenes lack
-        found[name] = np.array([rng.choice(m[m != i] if (m != i).any() else m) for i, m in enumerate(members)])
+        others = [m[m != i] for i, m in enumerate(members)]
+        found[name] = np.array([rng.choice(m) if len(m) else (i + 1) % n for i, m in enumerate(others)]) # none: next
     return found | dict(mixed_rand=(np.arange(n) + rng.integers(1, max(2, n), n)) % n)
 
 # %% ../../nbs/60_evaluation.backgrounds.ipynb #8bfcca05
@@ -68,6 +68,7 @@ def scene_variants(
     seed:int=0, # random seed of the scenes
 )->tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]: # variant -> images (n, s, s, 3); class ids (n,); cut-outs (n,)
     "Render the eight variants of ImageNet-9 from scenes (SimPool Table 7, papers.md 4.8)"
+    check_setting("n", n, int, 2, 10**9)
     stamps, rng = load_stamps(), np.random.default_rng(seed)
     cutouts, photos = split_members(stamps, split)
     words = [Choices(*map(int, scene_words(seed, split, i)[:len(Choices._fields)])) for i in range(n)]
@@ -96,7 +97,7 @@ def background_accuracy(
     if logits.ndim != 2 or logits.shape[:1] != y.shape or not len(y):
         what = f"logits have shape {tuple(logits.shape)}, groups {tuple(y.shape)}"
         raise UserError(what, "give (n, classes) and (n,)")
-    answer = logits.argmax(1)
+    answer = check_finite(logits, "logits").argmax(1)
     if mapping is not None:
         mapping = to_tensor(mapping, "the table of groups").to(answer)
         if mapping.shape != logits.shape[1:]:

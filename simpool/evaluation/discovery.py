@@ -26,8 +26,8 @@ from torch.utils.data import Dataset
 from ..backbones import num_prefix
 from ..core import UserError, check_setting, progress
 from ..data.images import read_image
-from ..data.transforms import normalize
-from .features import read_features, to_tensor
+from ..data.transforms import in_color, normalize, stack_images, to_channels
+from .features import check_finite, to_tensor
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #cfc7c7e0
 def check_patches(
@@ -40,9 +40,7 @@ def check_patches(
     if np.shape(grid) != (2,) or len(x) != grid[0]*grid[1] or not len(x):
         raise UserError(f"{what} have shape {tuple(x.shape)}, the grid is {grid}", "give one row per patch, rows first")
     x = x if x.is_floating_point() else x.float()
-    if not x.isfinite().all():
-        raise UserError(f"{what} have NaN or infinite numbers", "look at the network's weights and input")
-    return x
+    return check_finite(x, what)
 
 def connected_part(
     mask:np.ndarray, # selected patches (h, w) bool
@@ -63,7 +61,8 @@ def patch_box(
     rows, columns = (np.flatnonzero(part.any(k)) for k in (1, 0))
     box = np.array([columns[0]*dx, rows[0]*dy, (columns[-1]+1)*dx, (rows[-1]+1)*dy])
     if image_size is not None:
-        box[2:] = np.minimum(box[2:], image_size[::-1])
+        side = np.array(image_size[::-1])
+        box[:2], box[2:] = np.minimum(box[:2], side - 1), np.minimum(box[2:], side) # a part may lie in the padding
     return box
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #8b829efa
@@ -98,16 +97,17 @@ def dino_seg(
 )->np.ndarray: # box (4,): x0, y0, x1, y1
     "Find the box of the largest part of an attention map (papers.md 4.7)"
     x = check_patches(attention, grid, "attention")
-    check_setting("mass", mass, float, 0, 1)
+    check_setting("mass", mass, float, 1e-6, 1)
     if x.ndim != 1 or x.min() < 0 or not x.sum() > 0:
         what = f"attention has shape {tuple(x.shape)}, smallest {x.min():.3g}"
         raise UserError(what, "give one weight >= 0 per patch")
-    value, order = (x/x.sum()).sort(stable=True)
-    mask = torch.zeros(len(x), dtype=torch.bool)
-    mask[order.cpu()] = (value.cumsum(0) > 1 - mass).cpu()
-    _, labels = cv2.connectedComponents(mask.view(*grid).numpy().astype(np.uint8), connectivity=4)
+    x = (x/x.sum()).cpu()
+    value = x.sort().values
+    least = value[value.cumsum(0) > 1 - mass][0] # equal weights are kept together
+    _, labels = cv2.connectedComponents((x >= least).view(*grid).numpy().astype(np.uint8), connectivity=4)
     sizes = np.bincount(labels.ravel())[:labels.max() if literal else None] # the first is the background
-    return patch_box(labels == (sizes[1:].argmax() + 1 if len(sizes) > 1 else 0), patch_size)
+    part = labels == (sizes[1:].argmax() + 1 if len(sizes) > 1 else 0)
+    return patch_box(part if part.any() else ~part, patch_size)
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #8a73b154
 def graph_weights(
@@ -132,11 +132,15 @@ def token_cut(
     weights:str="binary", # "binary" or "cosine", see `graph_weights`
 )->np.ndarray: # box (4,): x0, y0, x1, y1
     "Find a box by a normalized cut of the graph of patches"
-    W = graph_weights(check_patches(features, grid, "features"), tau, weights)
+    check_setting("tau", tau, float, 0, 1)
+    x = check_patches(features, grid, "features").cpu()
+    if len(x) == 1:
+        return patch_box(np.ones((1, 1), bool), patch_size, image_size)
+    W = graph_weights(x, tau, weights)
     root = W.sum(1).rsqrt() # of 1/D
     y = torch.linalg.eigh(-root[:, None]*W*root)[1][:, 1]*root
     seed, selected = int(y.abs().argmax()), y > y.mean()
-    selected = (selected == selected[seed]).view(*grid).cpu().numpy()
+    selected = (selected == selected[seed]).view(*grid).numpy()
     return patch_box(connected_part(selected, seed), patch_size, image_size)
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #9d7f903a
@@ -147,12 +151,12 @@ def exclusive_ious(
     "Compare boxes whose right and lower edges are exclusive"
     a, b = (np.asarray(to_tensor(boxes, "boxes").cpu(), np.float64).reshape(-1, 4) for boxes in (a, b))
     for boxes in (a, b):
-        if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
-            raise UserError("a box has no area, or unknown corners", "give x0 < x1 and y0 < y1")
+        if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
+            raise UserError("a box has swapped or unknown corners", "give x0 <= x1 and y0 <= y1")
     a, b = a[:, None], b[None]
     common = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0).prod(-1)
     areas = [(c[..., 2:] - c[..., :2]).prod(-1) for c in (a, b)]
-    return common/(areas[0] + areas[1] - common)
+    return common/np.maximum(areas[0] + areas[1] - common, 1e-12) # a box without area fits none
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #be72de3a
 def found_boxes(
@@ -184,7 +188,7 @@ def read_voc(
 )->np.ndarray: # true boxes (m, 4): x0, y0, x1, y1, the last two exclusive
     "Read the boxes of an image of PASCAL VOC"
     try:
-        found = ElementTree.parse(path).getroot().iter("bndbox")
+        found = [one.find("bndbox") for one in ElementTree.parse(Path(path).expanduser()).getroot().iter("object")]
         corners = [[int(float(box.find(k).text)) for k in ("xmin", "ymin", "xmax", "ymax")] for box in found]
     except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as e:
         raise UserError(f"{path} has no boxes of PASCAL VOC ({e})", "give a file of the folder Annotations") from e
@@ -247,18 +251,18 @@ def open_boxed(
 def last_keys(
     model:nn.Module, # network from `create_model`, in evaluation mode
     x:Tensor, # normalized images (B, C, H, W)
-)->Tensor: # keys of the patches in a transformer's last block (B, N, D); of a convnet its features
-    "Read what LOST compares"
-    blocks = getattr(model.body, "blocks", None)
-    if blocks is None or not hasattr(getattr(blocks[-1], "attn", None), "qkv"):
-        return read_features(model, x, ("tokens",))["tokens"]
-    kept = []
-    hook = blocks[-1].attn.qkv.register_forward_hook(lambda module, args, out: kept.append(out))
+)->tuple[Tensor, tuple[int, int]]: # (B, N, D) of the patches; grid (h, w)
+    "Read what LOST compares: the last block's keys, all heads; without them the last features, around their mean"
+    kept, blocks = [], getattr(model.body, "blocks", None)
+    qkv = None if blocks is None else getattr(getattr(blocks[-1], "attn", None), "qkv", None)
+    hook = qkv and qkv.register_forward_hook(lambda module, args, out: kept.append(out))
     try:
-        model.run_body(x)
+        tokens, grid = model.tokens(x)
     finally:
-        hook.remove()
-    return kept[0].chunk(3, -1)[1][:, num_prefix(model.body):]
+        if hook:
+            hook.remove()
+    keys = kept[0].chunk(3, -1)[1][:, num_prefix(model.body):] if kept else tokens[:, :0]
+    return (keys if keys.shape[1] == tokens.shape[1] else tokens - tokens.mean(1, keepdim=True)), grid
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #e5492d36
 def whole_patches(
@@ -268,8 +272,8 @@ def whole_patches(
     "Make an image of whole patches, at its own size; of a convnet of whole cells of 32 pixels"
     embed = getattr(model.body, "patch_embed", None)
     dy, dx = getattr(embed, "patch_size", (32, 32))
-    x = torch.from_numpy(np.array(image)).reshape(image.height, image.width, -1).permute(2, 0, 1)[None]
-    x = normalize(x, model.stats).to(next(model.parameters()).device)
+    x = normalize(to_channels(stack_images([in_color(image)]), model.in_chans), model.stats)
+    x = x.to(next(model.parameters()).device)
     return nn.functional.pad(x, (0, -x.shape[-1] % dx, 0, -x.shape[-2] % dy))
 
 def patch_rows(
@@ -281,8 +285,11 @@ def patch_rows(
     "Read what a rule needs of an image"
     if rule == "dino_seg":
         maps = model.attention(x)[0]
+        if head is not None:
+            check_setting("head", head, int, 0, len(maps) - 1)
         return (maps.mean(0) if head is None else maps[head]).flatten(), tuple(maps.shape[1:])
-    return last_keys(model, x)[0], model.tokens(x)[1]
+    keys, grid = last_keys(model, x)
+    return keys[0], grid
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #7b779a74
 RULES = dict(lost=lost, token_cut=token_cut, dino_seg=dino_seg)
@@ -300,9 +307,12 @@ def discover(
     if rule not in RULES:
         raise UserError(f"rule {rule!r} does not exist", f"choose {', '.join(RULES)}")
     boxes = []
-    for image, _ in progress(images, desc):
+    for i, (image, _) in enumerate(progress(images, desc)):
         x = whole_patches(model, image)
         rows, grid = patch_rows(model, x, rule, head)
         patch_size = [side//n if side % n == 0 else side/n for side, n in zip(x.shape[-2:], grid)]
-        boxes.append(RULES[rule](rows, grid, patch_size, (image.height, image.width), **options))
+        try:
+            boxes.append(RULES[rule](rows, grid, patch_size, (image.height, image.width), **options))
+        except UserError as e:
+            raise UserError(f"image {i}: {e}") from e
     return np.array(boxes)

@@ -10,7 +10,7 @@ Images are seen without augmentation, in float32 by default, and in the order of
 # %% auto #0
 __all__ = ['EVERY_S', 'stack_centers', 'eval_loader', 'to_table', 'each_batch', 'extract', 'block_outputs', 'read_features',
            'cache_key', 'FeatureTable', 'fill_tables', 'cached_features', 'to_tensor', 'all_finite', 'check_table',
-           'check_labels']
+           'check_finite', 'check_labels']
 
 # %% ../../nbs/50_evaluation.features.ipynb #d77998a0
 import math
@@ -309,6 +309,16 @@ def check_table(
     if not all_finite(x):
         row = (~x.isfinite()).any(1).nonzero()[:1].flatten().tolist()
         raise UserError(f"{name} has NaN or infinity, first in row {row}", "check the network and its precision")
+
+# %% ../../nbs/50_evaluation.features.ipynb #3b8f61ad
+def check_finite(
+    x:Tensor, # numbers of any shape
+    what:str="features", # what they are, for the message
+)->Tensor: # the same
+    "Refuse NaN and infinity"
+    if not x.isfinite().all():
+        raise UserError(f"{what} have NaN or infinite numbers", "look at the network's weights and input")
+    return x
 
 # %% ../../nbs/50_evaluation.features.ipynb #1dcde90e
 def check_labels(

@@ -161,6 +161,8 @@ def random_precision_at(
 )->float: # fraction
     "Return the expected precision at k of a shuffled list, by the official rule"
     m, N = n_positive, database
+    if not 0 < m <= N:
+        raise UserError(f"{m} right pictures among {N}", "there is at least one, and no more than pictures")
     last = np.arange(m, N + 1) # M
     first_steps = np.log((last[1:] - 1)/(last[1:] - m)) # of the binomials, from one M to the next
     logs = np.concatenate([[0.], np.cumsum(first_steps)])
