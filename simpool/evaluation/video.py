@@ -72,7 +72,8 @@ def propagate_labels(
         check_setting(name, value, int, least, 10**9)
     check_setting("temperature", temperature, float, 1e-3, 1e3)
     near = neighborhood(grid, radius).to(x.device).repeat(len(context), 1)
-    logits = (F.normalize(context, dim=-1).flatten(0, 1) @ F.normalize(x, dim=-1).T/temperature).masked_fill(~near, -torch.inf) # (T*N, N)
+    cosine = F.normalize(context, dim=-1).flatten(0, 1) @ F.normalize(x, dim=-1).T # (T*N, N)
+    logits = (cosine/temperature).masked_fill(~near, -torch.inf)
     least = logits.topk(min(k, len(logits)), dim=0).values[-1]
     weight = (logits - logits.amax(0)).exp()*(logits >= least) # ties stay
     return (labels.transpose(0, 1).flatten(1) @ (weight/weight.sum(0))).unflatten(1, grid)
