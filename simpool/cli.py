@@ -100,7 +100,7 @@ def add_network(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
     "Add the options that say which network to load"
-    parser.add_argument("checkpoint", help="file, folder of save_pretrained, or Hub id")
+    parser.add_argument("checkpoint", help="file, folder of save_pretrained, Hub id, or a network of data/networks")
     parser.add_argument("--backbone", help="timm name; if not given, the network is recognized by its weights")
     parser.add_argument("--gamma", default="auto", help="exponent of SimPool, or none; auto: as the file says")
     parser.add_argument("--network", default="teacher", help="teacher, student or ema, if a file holds several")

@@ -57,7 +57,7 @@ def other_scenes(
     for name, shift in (("mixed_same", 0), ("mixed_next", 1)):
         members = [np.flatnonzero(labels == (y + shift) % n_classes) for y in labels]
         others = [m[m != i] for i, m in enumerate(members)]
-        found[name] = np.array([rng.choice(m) if len(m) else (i + 1) % n for i, m in enumerate(others)]) # none: next
+        found[name] = np.array([rng.choice(m) if len(m) else (i + 1) % n for i, m in enumerate(others)]) # or the next
     return found | dict(mixed_rand=(np.arange(n) + rng.integers(1, max(2, n), n)) % n)
 
 # %% ../../nbs/60_evaluation.backgrounds.ipynb #8bfcca05
