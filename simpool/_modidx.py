@@ -471,6 +471,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'simpool/evaluation/features.py'),
                                              'simpool.evaluation.features.fill_tables': ( 'evaluation.features.html#fill_tables',
                                                                                           'simpool/evaluation/features.py'),
+                                             'simpool.evaluation.features.one_process': ( 'evaluation.features.html#one_process',
+                                                                                          'simpool/evaluation/features.py'),
                                              'simpool.evaluation.features.read_features': ( 'evaluation.features.html#read_features',
                                                                                             'simpool/evaluation/features.py'),
                                              'simpool.evaluation.features.stack_centers': ( 'evaluation.features.html#stack_centers',

@@ -9,20 +9,23 @@ Images are seen without augmentation, in float32 by default, and in the order of
 
 # %% auto #0
 __all__ = ['EVERY_S', 'stack_centers', 'eval_loader', 'to_table', 'each_batch', 'extract', 'block_outputs', 'read_features',
-           'cache_key', 'FeatureTable', 'fill_tables', 'cached_features', 'to_tensor', 'all_finite', 'check_table',
-           'check_finite', 'check_labels']
+           'cache_key', 'FeatureTable', 'fill_tables', 'one_process', 'cached_features', 'to_tensor', 'all_finite',
+           'check_table', 'check_finite', 'check_labels']
 
 # %% ../../nbs/50_evaluation.features.ipynb #d77998a0
 import math
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastcore.basics import patch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -251,6 +254,24 @@ def fill_tables(
         for table in tables.values():
             table.keep()
 
+# %% ../../nbs/50_evaluation.features.ipynb #e5e0734b
+@contextmanager
+def one_process(
+    file:Path, # lock file
+):
+    "Let one process at a time compute the same features; the others wait and then read them"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process computes the same features; waiting for it ({file})", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
 # %% ../../nbs/50_evaluation.features.ipynb #af916d58
 EVERY_S = 20 # seconds between two notes of how far a table is
 
@@ -267,12 +288,14 @@ def cached_features(
     **loader, # batch_size and num_workers of `eval_loader`
 )->dict[str, Tensor]: # features (n, ...) by name, mapped from files; not of unit length
     "Read features from the cache; what is not there is computed in one pass, and an interrupted pass goes on"
-    key, n = cache_key(model, images, size, precision), len(images)
-    tables = {name: FeatureTable(Path(folder).expanduser()/f"{key}-{name}.npy", n) for name in names}
-    missing = {name: t for name, t in tables.items() if not t.path.exists()}
-    if missing:
-        fill_tables(missing, model, images, size, torch.device(device), precision, desc, loader)
-    return {name: table.read() for name, table in tables.items()}
+    key, folder = cache_key(model, images, size, precision), Path(folder).expanduser()
+    files = {name: folder/f"{key}-{name}.npy" for name in names}
+    if not all(file.exists() for file in files.values()):
+        with one_process(folder/f"{key}.lock"): # another one may have computed them meanwhile
+            missing = {name: FeatureTable(f, len(images)) for name, f in files.items() if not f.exists()}
+            if missing:
+                fill_tables(missing, model, images, size, torch.device(device), precision, desc, loader)
+    return {name: FeatureTable(file, len(images)).read() for name, file in files.items()}
 
 # %% ../../nbs/50_evaluation.features.ipynb #eccd6e5c
 def to_tensor(
