@@ -87,6 +87,10 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     for notebook in ("knn", "linear", "lowshot", "retrieval", "table_4", "probes", "attention", "emergence",
                      "model_card", "table_2", "table_8"):
         run(project, notebook, monkeypatch)
+    few = dict(table_6=dict(n_images=6), table_7=dict(n_images=24), video=dict(n_clips=2, frames=4, seen=64),
+               segmentation=dict(n_memory=12, n_images=8, larger=1))
+    for notebook, parameters in few.items():
+        run(project, notebook, monkeypatch, **parameters)
     run(project, "seeds", monkeypatch, seeds=[0])
     run(project, "report", monkeypatch, scale="scratch", results="results/scratch")
     knn, _ = read_table(results/"knn")
@@ -120,7 +124,7 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
 
 
 def check_further(results):
-    "Few labels, retrieval, fine-tuning, probes"
+    "Few labels, retrieval, fine-tuning, probes; boxes, backgrounds, segmentation, videos"
     few, _ = read_table(results/"lowshot")
     assert few.top1.between(0, 100).all() and set(few.few) == {1, 5, 10} and (few.choice_interval >= 0).all()
     found, _ = read_table(results/"retrieval")
@@ -133,6 +137,12 @@ def check_further(results):
     assert set(probes.arm) == {"patches", "patches + CLS", "own"} and set(probes.pool) == {"gap", "simpool", "aim"}
     assert probes["test.top1"].between(0, 100).all()
     assert probes[probes.arm == "patches"].set_index("pool")["test.mass"].notna()[["simpool", "aim"]].all()
+    for name, value, rows in (("table_6", "corloc", 6), ("table_7", "top1", 16), ("segmentation", "miou", 2),
+                              ("video", "jf", 2)):
+        table, _ = read_table(results/name)
+        counts = table[["training", "backbone", "pool", "weights"]].value_counts()
+        assert table[value].between(0, 100).all() and counts.max() == rows, name
+        assert (results/name/"figure.png").stat().st_size > 5000
 
 
 def check_seeds(results):

@@ -11,7 +11,7 @@ The papers' smaller set, ImageNet-20%, is the first 260 images of each class (pa
 
 # %% auto #0
 __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'PUBLISHED', 'SceneImages', 'is_hidden', 'image_files', 'class_folders', 'class_ids',
-           'to_rgb', 'read_image', 'FolderImages', 'open_images', 'save_pointer', 'published_folder',
+           'to_rgb', 'read_image', 'listed_names', 'FolderImages', 'open_images', 'save_pointer', 'published_folder',
            'torchvision_labels', 'torchvision_parts', 'PublishedImages', 'split_folder', 'read_pointer', 'open_split',
            'Subset', 'first_of_each_class', 'Photographs', 'photographs_of_folders', 'open_photographs', 'object_ids',
            'class_samples', 'decode_to', 'readable_bytes', 'images_digest']
@@ -133,6 +133,16 @@ def read_image(
         raise UserError(f"{file} is too large ({e})", "reduce it, or raise PIL.Image.MAX_IMAGE_PIXELS") from e
     except (OSError, SyntaxError, ValueError) as e:
         raise UserError(f"{file} cannot be read as an image ({e})", "repair or remove it") from e
+
+# %% ../../nbs/21_data.images.ipynb #78900155
+def listed_names(
+    file:Path, # text file with one name per line
+    remedy:str, # what to do if it is missing
+)->list[str]: # the names
+    "Read the list of names that a published benchmark comes with"
+    if not file.exists():
+        raise UserError(f"there is no {file}", remedy)
+    return file.read_text("utf-8").split()
 
 # %% ../../nbs/21_data.images.ipynb #465d36df
 class FolderImages(Dataset):

@@ -17,8 +17,8 @@ __all__ = ['TABLE_2', 'TABLE_3', 'TABLE_4', 'TABLE_7', 'TABLE_5', 'TABLE_6', 'TA
            'DINO_RELEASED', 'DINO_RECIPES', 'DINO_TABLE_2', 'DINO_TABLE_13', 'DINO_TABLE_12', 'DINO_TABLE_10',
            'DINO_TABLE_3', 'DINO_TABLE_4', 'DINO_TABLE_5', 'DINO_TABLE_6', 'DINO_TABLE_11', 'DINO_JACCARD',
            'DINO_TABLE_7', 'DINO_TABLE_14', 'DINO_TABLE_15', 'DINO_FIGURE_6', 'DINO_TABLE_8', 'DINO_TABLE_9',
-           'DINO_APPENDIX', 'DINO_FEATURES', 'DINO_MULTICROP', 'BAM_RESULTS', 'PROTOCOLS', 'TABLES', 'PaperTable',
-           'paper_table', 'latex_row', 'ModelCard', 'model_card']
+           'DINO_APPENDIX', 'DINO_FEATURES', 'DINO_MULTICROP', 'BAM_RESULTS', 'PROTOCOLS', 'PLACES', 'TABLES',
+           'PaperTable', 'paper_table', 'latex_row', 'ModelCard', 'model_card']
 
 # %% ../../nbs/70_reproduce.paper.ipynb #5d50e5d4
 import re
@@ -645,6 +645,50 @@ PROTOCOLS = paper_table(
     ("backgrounds challenge", "ResNet-50", "top-1, mixed same", 86.2),
     ("backgrounds challenge", "ResNet-50", "top-1, mixed random", 78.9),
     ("Copydays", "DINO ViT-B/8", "mAP, strong", 85.8), # Table 4 of the paper: 85.5
+)
+
+# %% ../../nbs/70_reproduce.paper.ipynb #a1e1aff1
+PLACES = ( # table or figure; notebooks of nbs/experiments; what is not made again, or where else it is
+    ("SimPool, Table 1", ("report",), "12_framework has it as code"),
+    ("SimPool, Table 2", ("table_2",), ""),
+    ("SimPool, Table 3", ("knn", "linear"), ""),
+    ("SimPool, Table 4", ("table_4",), "a study: left out of `dvc repro`"),
+    ("SimPool, Table 5", ("attention",), "boxes of CUB and ImageNet; networks after 20 epochs"),
+    ("SimPool, Table 6", ("table_6",), "networks after 20 epochs"),
+    ("SimPool, Table 7", ("table_7",), ""),
+    ("SimPool, Table 8", ("table_8",), ""),
+    ("SimPool, Table 9", ("table_9",), ""),
+    ("SimPool, Table 10", ("table_10",), ""),
+    ("SimPool, Figure 1", ("attention",), "ConvNeXt"),
+    ("SimPool, Figure 2", ("report",), ""),
+    ("SimPool, Figure 3", ("figure_3",), ""),
+    ("SimPool, appendix: gamma", ("gamma",), ""),
+    ("SimPool, model cards", ("model_card",), ""),
+)
+
+# %% ../../nbs/70_reproduce.paper.ipynb #05c04e45
+PLACES += ( # DINO and BAM
+    ("DINO, Table 1", (), "throughput of backbones; 74_reproduce.cost counts their parameters"),
+    ("DINO, Table 2", ("knn", "linear"), "other methods"),
+    ("DINO, Table 3", ("retrieval",), ""),
+    ("DINO, Table 4", ("retrieval",), ""),
+    ("DINO, Table 5", ("video",), ""),
+    ("DINO, Table 6", ("table_4",), "iNaturalist, ImageNet"),
+    ("DINO, Tables 7, 13, 14, 15", ("ablations",), "other methods; another teacher or loss"),
+    ("DINO, Tables 8, 9", ("ablations",), "hours and memory; the batch size"),
+    ("DINO, Table 10", ("lowshot", "knn"), "Places and VOC07"),
+    ("DINO, Table 11", (), "ViT-B fine-tuned on ImageNet"),
+    ("DINO, Table 12", ("lowshot",), "other methods"),
+    ("DINO, appendix: settings", ("recipes",), "those that the study does not try"),
+    ("DINO, Figures 1, 3, 8, 10", ("attention", "emergence"), "single heads: simpool.show_attention draws them"),
+    ("DINO, Figure 4", ("attention",), "VOC12"),
+    ("DINO, Figures 5, 6, 11", (), "patch size and throughput; kinds of teachers; t-SNE of classes"),
+    ("DINO, Figure 7", (), "42_monitor has its two entropies"),
+    ("BAM, linear probing, few labels", ("linear", "lowshot"), ""),
+    ("BAM, fine-tuning", ("table_4",), "Food-101, Pets and ImageNet"),
+    ("BAM, DAVIS", ("video",), ""),
+    ("BAM, ADE20K", ("segmentation",), "ADE20K: its protocol is not known; VOC12 and scenes are here"),
+    ("BAM, COCO", (), "the paper's number could not be read"),
 )
 
 # %% ../../nbs/70_reproduce.paper.ipynb #d55d11a5

@@ -168,8 +168,9 @@ def slope(
 # %% ../../nbs/72_reproduce.plots.ipynb #78541ada
 def show_slopes(
     panels:list[dict], # title; trained and untrained, two (percent, half its interval) each; names; note
-    chance:float, # percent, drawn as a dotted line
+    chance:float, # percent that one gets without looking, drawn as a dotted line
     ylabel:str="k-NN top-1, %", # label of the vertical axis
+    floor:str="chance", # name of the dotted line
 ): # a matplotlib figure
     "Draw one panel per training: from the baseline to SimPool, trained and untrained"
     with plt.rc_context(STYLE):
@@ -181,7 +182,7 @@ def show_slopes(
         for ax, panel in zip(axes.flat, panels):
             slope(ax, panel["untrained"], panel["names"], COLORS["untrained"], "untrained", "--")
             slope(ax, panel["trained"], panel["names"], label="trained")
-            ax.axhline(chance, color="k", lw=.8, ls=":", label="chance")
+            ax.axhline(chance, color="k", lw=.8, ls=":", label=floor)
             ax.set(xticks=[0, 1], xticklabels=panel["names"], xlim=(-.4, 1.4), ylim=(0, 100), title=panel["title"])
             ax.set_xlabel(panel.get("note", ""), fontsize=7)
         for ax in axes[:, 0]:
