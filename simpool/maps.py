@@ -10,8 +10,8 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'SCALES', 'MANY', 'image_tensor', 'image_list', 'to_batch', 'resize_batch', 'attention_maps',
            'uniform_multiples', 'color_limit', 'upsample', 'draw_map', 'label_axes', 'add_colorbar', 'tight_grid',
-           'map_grid', 'gives_attention', 'similarity_maps', 'show_attention', 'EpochMaps', 'input_saliency',
-           'attention_or_saliency', 'show_gallery']
+           'map_grid', 'similarity_maps', 'show_attention', 'EpochMaps', 'input_saliency', 'attention_or_saliency',
+           'show_gallery']
 
 # %% ../nbs/65_maps.ipynb #e9244bed
 from pathlib import Path
@@ -29,6 +29,7 @@ from .data.images import read_image, to_rgb
 from .data.transforms import normalize, to_channels
 from .evaluation.features import to_tensor
 from .evaluation.localization import attention_mass
+from .model import gives_attention
 
 # %% ../nbs/65_maps.ipynb #f505172f
 def image_tensor(
@@ -248,12 +249,6 @@ def map_grid(
     return fig
 
 # %% ../nbs/65_maps.ipynb #722cf895
-def gives_attention(
-    model:nn.Module, # network from `create_model`
-)->bool: # whether `model.attention` gives a map
-    "Tell whether the pooling of a network has attention"
-    return model.pool.has_attention or model.pool.takes_prefix
-
 @torch.no_grad()
 def similarity_maps(
     model:nn.Module, # network from `create_model`

@@ -22,8 +22,7 @@ from ..data.images import SceneImages
 from ..evaluation.features import each_batch, extract
 from ..evaluation.knn import knn_classify
 from ..evaluation.localization import map_scores
-from ..maps import gives_attention
-from ..model import PooledModel
+from ..model import PooledModel, gives_attention
 from .sweep import limit_threads, score
 
 # %% ../../nbs/78_reproduce.trials.ipynb #6617641a
