@@ -8,7 +8,7 @@ A few images with labeled pixels are the memory. A patch of a new image takes th
 
 # %% auto #0
 __all__ = ['VOC', 'check_ids', 'patch_labels', 'knn_segment', 'confusion_table', 'table_ious', 'class_ious', 'best_match',
-           'mean_iou', 'segment_images', 'read_segmented']
+           'mean_iou', 'read_patches', 'segment_images', 'read_numbers', 'read_segmented']
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #4de35b91
 from pathlib import Path
@@ -51,10 +51,11 @@ def patch_labels(
     if labels.ndim != 3 or not labels.numel() or any(side % n for side, n in zip(labels.shape[1:], grid)):
         what = f"labels have shape {tuple(labels.shape)}, the grid is {tuple(grid)}"
         raise UserError(what, "give (B, H, W) in whole patches")
-    labels = check_ids(labels, n_classes)
-    labels = labels.masked_fill(labels == 255, 0)
-    one_hot = F.one_hot(labels, n_classes).permute(0, 3, 1, 2).float()
-    return F.adaptive_avg_pool2d(one_hot, grid).flatten(2).mT
+    found = []
+    for part in check_ids(labels, n_classes).split(32): # one-hot rows of all pixels at once would fill the memory
+        one_hot = F.one_hot(part.masked_fill(part == 255, 0), n_classes).permute(0, 3, 1, 2).float()
+        found.append(F.adaptive_avg_pool2d(one_hot, grid).flatten(2).mT)
+    return torch.cat(found)
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #36355446
 def knn_segment(
@@ -142,6 +143,19 @@ def mean_iou(
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #8807483d
 @torch.inference_mode()
+def read_patches(
+    model:nn.Module, # network, in evaluation mode
+    images:Tensor, # images (B, H, W, 3) or (B, H, W) uint8
+)->tuple[Tensor, tuple[int, int]]: # tokens (B, N, D), grid of patches (h, w)
+    "Read the patches of images in memory"
+    found, device = [], next(model.parameters()).device
+    for batch in progress(images.split(32), "patches"):
+        x = normalize(to_channels(stack_images(list(batch.numpy())), model.in_chans), model.stats).to(device)
+        found.append(read_features(model, x, ("tokens",))["tokens"])
+    return torch.cat(found), model.tokens(x[:1])[1]
+
+# %% ../../nbs/57_evaluation.segmentation.ipynb #f839aeda
+@torch.inference_mode()
 def segment_images(
     model:nn.Module, # network from `create_model` or `load_checkpoint`, in evaluation mode
     memory, # images (B, H, W, 3) or (B, H, W) uint8: array or tensor
@@ -154,22 +168,33 @@ def segment_images(
     memory, images = (to_tensor(x, "images").cpu() for x in (memory, images))
     if memory.shape[1:] != images.shape[1:] or memory.ndim < 3:
         raise UserError(f"images have shapes {tuple(memory.shape)} and {tuple(images.shape)}", "give all in one size")
-    device = next(model.parameters()).device
-    def patches(pictures):
-        found = []
-        for batch in progress(pictures.split(32), "patches"):
-            x = normalize(to_channels(stack_images(list(batch.numpy())), model.in_chans), model.stats).to(device)
-            found.append(read_features(model, x, ("tokens",))["tokens"])
-        return torch.cat(found), model.tokens(x[:1])[1]
-    (x, grid), (new, _) = patches(memory), patches(images)
+    (x, grid), (new, _) = read_patches(model, memory), read_patches(model, images)
     labels = patch_labels(memory_labels, grid, n_classes).flatten(0, 1)
     soft = knn_segment(x.flatten(0, 1), labels, new.flatten(0, 1), **options).unflatten(0, new.shape[:2])
-    up = F.interpolate(soft.mT.unflatten(2, grid), images.shape[1:3], mode="bilinear", align_corners=False)
-    return up.argmax(1).cpu().numpy()
+    found = []
+    for part in soft.mT.unflatten(2, grid).split(32):
+        up = F.interpolate(part, images.shape[1:3], mode="bilinear", align_corners=False)
+        found.append(up.argmax(1).to(torch.uint8).cpu())
+    return torch.cat(found).numpy()
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #a6c14701
 VOC = "give the folder VOC2012 of VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC" # its source
 
+# %% ../../nbs/57_evaluation.segmentation.ipynb #675ac359
+def read_numbers(
+    file:Path, # PNG with a palette
+    remedy:str, # what to do if it cannot be read
+)->np.ndarray: # the number of each pixel's color (H, W) uint8, not the color
+    "Read a picture of class ids or object numbers"
+    try:
+        with Image.open(file) as image:
+            if image.mode not in ("P", "L"):
+                raise UserError(f"{file} holds colors, not numbers", remedy)
+            return np.asarray(image).copy()
+    except OSError as e:
+        raise UserError(f"{file} cannot be read ({e})", remedy) from e
+
+# %% ../../nbs/57_evaluation.segmentation.ipynb #cbf1348d
 def read_segmented(
     folder:str|Path, # folder of PASCAL VOC, e.g. VOCdevkit/VOC2012
     split:str="val", # list of names: "train", "val" or "trainval"
@@ -182,12 +207,7 @@ def read_segmented(
     images, labels = (np.empty((len(names), size, size, *end), np.uint8) for end in ((3,), ()))
     for i, name in enumerate(progress(names, f"VOC {split}")):
         file = folder/"SegmentationClass"/f"{name}.png"
-        try:
-            label = Image.open(file)
-        except OSError as e:
-            raise UserError(f"{file} cannot be read ({e})", VOC) from e
-        if label.mode not in ("P", "L"):
-            raise UserError(f"{file} holds colors, not class ids", VOC)
+        label = read_numbers(file, VOC)
         images[i] = read_image(folder/"JPEGImages"/f"{name}.jpg").resize((size, size), Image.Resampling.BICUBIC)
-        labels[i] = label.resize((size, size), Image.Resampling.NEAREST)
+        labels[i] = Image.fromarray(label).resize((size, size), Image.Resampling.NEAREST)
     return images, labels

@@ -315,8 +315,7 @@ def discovery_rows(
 )->list[dict]: # rows of the table
     "Find one object in every image of PASCAL VOC or COCO20k, without labels"
     images, rows = open_boxed(suite.data), []
-    sizes = [Image.open(file).size for file in images.files]
-    whole = corloc([[0, 0, *size] for size in sizes], images.boxes)
+    whole = corloc([[0, 0, *image.size] for image, _ in images], images.boxes)
     words = f"{len(images)} images at their own size; chance: a box of the whole image"
     for rule in [r for r in RULES if r != "dino_seg" or gives_attention(suite.model)]:
         found = corloc(discover(suite.model, images, rule, desc=rule), images.boxes)
@@ -417,7 +416,8 @@ def evaluate(
     if unknown:
         raise UserError(f"no task {unknown[0]!r}", f"choose from {', '.join([*TASKS, *PLACES])}")
     cache, size = Path(cache).expanduser() if cache else None, size or max(model.usual_size or (224,))
-    suite = Suite(model.eval(), Path(data).expanduser(), size, cache, upright, options)
+    model = model.to(options.get("device", "cpu")).eval()
+    suite = Suite(model, Path(data).expanduser(), size, cache, upright, options)
     seed_everything(seed)
     if rows := benchmark_rows(suite, tasks):
         return rows

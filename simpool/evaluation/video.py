@@ -28,10 +28,11 @@ from ..data.images import listed_names, read_image
 from ..data.scenes import box_resize, crop_to_alpha, load_stamps, paste, split_members
 from ..data.transforms import in_color, normalize, stack_images, to_channels
 from .features import check_finite, read_features, to_tensor
+from .segmentation import read_numbers
 
 # %% ../../nbs/58_evaluation.video.ipynb #e6d31836
 def scene_clip(
-    seed:int, # which clip
+    seed:int, # which clip; every clip has another object, until all were used
     frames:int=12, # number of frames
     size:int=96, # side of a frame in pixels
     split:str="novel", # object and photo: "novel" neither was seen in training, "test" the object was
@@ -39,8 +40,8 @@ def scene_clip(
     "Render an object that moves, turns around and grows"
     rng, stamps = np.random.default_rng(seed), load_stamps()
     cutouts, photos = split_members(stamps, split)
-    members = np.concatenate(cutouts)
-    stamp = crop_to_alpha(stamps.cutouts[rng.choice(members)])
+    members = np.random.default_rng(0).permutation(np.concatenate(cutouts))
+    stamp = crop_to_alpha(stamps.cutouts[members[seed % len(members)]])
     photo = Image.fromarray(stamps.backgrounds[rng.choice(photos)]).resize((size, size))
     background = cv2.GaussianBlur(np.asarray(photo), (0, 0), 5)
     images, masks = [], []
@@ -297,11 +298,7 @@ def read_masks(
     files:list[Path], # mask files, PNG with a palette
 )->np.ndarray: # object numbers (T, H, W) uint8; 0 is the background
     "Read the masks of a video: the number of a color, not the color"
-    masks = [Image.open(file) for file in files]
-    for file, mask in zip(files, masks):
-        if mask.mode not in ("P", "L"):
-            raise UserError(f"{file} holds colors, not object numbers", DAVIS)
-    return np.stack([np.asarray(mask) for mask in masks])
+    return np.stack([read_numbers(file, DAVIS) for file in files])
 
 # %% ../../nbs/58_evaluation.video.ipynb #562d3789
 def save_masks(
@@ -310,7 +307,9 @@ def save_masks(
     like:list[Path], # the published masks: names of the files and palette
 ):
     "Write masks as DAVIS has them, for other tools"
-    folder, palette = Path(folder).expanduser(), Image.open(like[0]).getpalette()
+    folder = Path(folder).expanduser()
+    with Image.open(like[0]) as first:
+        palette = first.getpalette()
     folder.mkdir(parents=True, exist_ok=True)
     for mask, file in zip(masks, like, strict=True):
         image = Image.fromarray(np.asarray(mask, np.uint8), "L")
