@@ -46,7 +46,7 @@ Modules:
 - `simpool.reproduce.results`: Trainings, tables and figures on disk, each with its provenance
 - `simpool.reproduce.scratch`: Run an experiment by hand: what it reads and does not find is made small, on the spot
 - `simpool.reproduce.sweep`: Trains many small networks that differ in one thing, and tabulates them with seeds and intervals
-- `simpool.reproduce.trials`: Many trainings side by side, each measured in the same way and kept on disk
+- `simpool.reproduce.trials`: Many networks side by side: trained, measured in the same way, and kept on disk
 - `simpool.schedule`: Learning rate, weight decay, teacher momentum and teacher temperature as arrays of numbers
 - `simpool.simpool`: One attention pooling layer at the end of any network: the query is the average, the values are pooled by a power mean
 - `simpool.supervised`: Train a classifier, and see where supervised attention looks"""

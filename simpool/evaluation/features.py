@@ -9,8 +9,8 @@ Images are seen without augmentation, in float32 by default, and in the order of
 
 # %% auto #0
 __all__ = ['EVERY_S', 'stack_centers', 'eval_loader', 'to_table', 'each_batch', 'extract', 'block_outputs', 'read_features',
-           'cache_key', 'FeatureTable', 'fill_tables', 'one_process', 'cached_features', 'to_tensor', 'all_finite',
-           'check_table', 'check_finite', 'check_labels']
+           'cache_key', 'FeatureTable', 'keep_all', 'fill_tables', 'one_process', 'cached_features', 'to_tensor',
+           'all_finite', 'check_table', 'check_finite', 'check_labels']
 
 # %% ../../nbs/50_evaluation.features.ipynb #d77998a0
 import math
@@ -213,13 +213,14 @@ def write(
 @patch
 def keep(self:FeatureTable):
     "Write down how far the table is; the whole table gets its name"
-    if self.table is None:
+    if self.table is None: # nothing was computed, or the table has its name
         return
     self.table.flush()
     write_json(dict(rows=self.done), self.place)
     if self.done == self.rows:
         self.part.replace(self.path)
         self.place.unlink()
+        self.table = None
 
 @patch
 def read(self:FeatureTable)->Tensor: # features (n, ...), mapped from the file: float32, tokens bfloat16
@@ -228,6 +229,14 @@ def read(self:FeatureTable)->Tensor: # features (n, ...), mapped from the file: 
     return x.view(torch.bfloat16) if x.dtype == torch.int16 else x
 
 # %% ../../nbs/50_evaluation.features.ipynb #3910ef3f
+def keep_all(
+    tables:dict[str, FeatureTable], # tables by kind of feature
+):
+    "Write down how far each table is"
+    for table in tables.values():
+        table.keep()
+
+# %% ../../nbs/50_evaluation.features.ipynb #c8fa6fbf
 def fill_tables(
     tables:dict[str, FeatureTable], # tables by kind of feature; filled in place
     model:nn.Module, # network from `create_model`, in evaluation mode
@@ -249,10 +258,10 @@ def fill_tables(
                 table.write(start, found[name])
             start += len(x)
             if time.monotonic() - saved > EVERY_S:
-                saved = [t.keep() for t in tables.values()] and time.monotonic()
+                keep_all(tables)
+                saved = time.monotonic()
     finally:
-        for table in tables.values():
-            table.keep()
+        keep_all(tables)
 
 # %% ../../nbs/50_evaluation.features.ipynb #e5e0734b
 @contextmanager

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..core import UserError, check_setting
 from .features import to_tensor
+from .linear import t95
 
 # %% ../../nbs/55_evaluation.localization.ipynb #6bb80671
 def check_maps(
@@ -342,5 +343,5 @@ def mean_interval(
         raise UserError(f"the value of image {int(np.argmin(np.isfinite(value)))} is not finite", "leave the image out")
     mean, (names, member) = value.mean(), np.unique(group, return_inverse=True)
     sums, n = np.bincount(member, value - mean), len(names) # of each group's deviations
-    half = 1.96*np.sqrt(n/(n-1)*(sums**2).sum())/len(value) if n > 1 else np.nan
+    half = t95(n-1)*np.sqrt(n/(n-1)*(sums**2).sum())/len(value) if n > 1 else np.nan
     return float(mean), float(half)

@@ -8,12 +8,10 @@ and minutes. The report and the README read these files and nothing else."""
 
 # %% auto #0
 __all__ = ['TEXT_COLUMNS', 'SCALES', 'FULL_SIZE', 'TRAININGS', 'save_csv', 'save_figure', 'flat_metrics', 'save_table',
-           'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'untrained',
-           'each_network', 'read_pooled', 'add_gains', 'repeats_interval', 'in_words', 'paper_pair', 'slope_panels',
-           'knn_lines', 'hub_card']
+           'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'read_pooled',
+           'add_gains', 'repeats_interval', 'in_words', 'paper_pair', 'slope_panels', 'knn_lines', 'hub_card']
 
 # %% ../../nbs/71_reproduce.results.ipynb #7ea462b8
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,13 +21,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from ..bam import freeze_stem, has_positions
-from ..checkpoint import load_model, model_config, save_model
-from ..core import UserError, atomic_path, format_rows, read_json, seed_everything, write_json
+from ..checkpoint import save_model
+from ..core import UserError, atomic_path, format_rows, read_json, write_json
 from ..evaluation.features import cached_features
 from ..evaluation.linear import t95
 from ..evaluation.localization import mean_interval
-from ..model import create_model
 from ..pools import pool_entry
 from .paper import TABLE_2, TABLE_3
 
@@ -175,37 +171,6 @@ def last_result(
         return table, facts
     raise UserError(f"no scale has a result for {name!r} in {results}",
                     "give it epochs in params.yaml, e.g. `make repro SCALE=small`")
-
-# %% ../../nbs/71_reproduce.results.ipynb #4ed6627d
-def untrained(
-    path:str|Path, # weights of a trained network
-    facts:dict, # facts of its training, from `read_run`
-)->nn.Module: # the network in evaluation mode, with the weights that its training started from
-    "Build the network of a file as its training found it"
-    seed_everything(facts["seed"])
-    model = create_model(**model_config(path)).eval()
-    if facts["parameters"].get("fixed_stem") and has_positions(model.body):
-        freeze_stem(model)
-    return model
-
-# %% ../../nbs/71_reproduce.results.ipynb #8db45733
-def each_network(
-    results:Path, # folder of the scale
-    runs:list[str], # trainings, e.g. "dino-vit"; both poolings of each
-    evaluate:Callable, # function (network, facts of its training, name for the progress bar) -> rows
-)->list[dict]: # rows, each with training, backbone, pool and weights ("random" or "trained")
-    "Evaluate both networks of each training, before and after it"
-    rows, before = [], {}
-    for run in [f"{r}-{pool}" for r in runs for pool in ("baseline", "simpool")]:
-        facts, path, (training, name, _) = read_run(results, run), run_paths(results, run)["model"], run.split("-")
-        start = json.dumps([model_config(path), facts["seed"], facts["parameters"].get("fixed_stem")], sort_keys=True)
-        model = load_model(path)
-        row = dict(training=training, backbone=name, pool=model.pool.pool_name)
-        if start not in before:
-            before[start] = evaluate(untrained(path, facts), facts, f"{run} random")
-        rows += [row | dict(weights="random") | found for found in before[start]]
-        rows += [row | dict(weights="trained") | found for found in evaluate(model, facts, f"{run} trained")]
-    return rows
 
 # %% ../../nbs/71_reproduce.results.ipynb #a08d459d
 def read_pooled(
