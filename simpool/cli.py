@@ -228,9 +228,9 @@ def add_evaluate(
                         help="folder with train/ and val/ (or test/), one folder per class, or a published data set as "
                              "it is: CIFAR, Flowers, Oxford, Paris, Copydays, VOC, COCO20k, DAVIS, ImageNet-9, others")
     parser.add_argument("--tasks", default="",
-                        help="names with commas between: knn, linear, lowshot, retrieval, copies, probe, and for "
-                             "published benchmarks discovery, segmentation, video, backgrounds; if not given, all that "
-                             "the folder has but probe, which trains")
+                        help="names with commas between: knn, linear, lowshot, retrieval, copies, localization, probe, "
+                             "and for published benchmarks discovery, segmentation, video, backgrounds; if not given, "
+                             "all that the folder has but probe, which trains")
     parser.add_argument("--size", type=number(1), help="side of the center view in pixels; if not given, the network's")
     parser.add_argument("--cache", type=file_path, help="folder that keeps the features, so that the next call is fast")
     parser.add_argument("--batch-size", type=number(1), default=128, help="images per batch (%(default)s)")

@@ -9,7 +9,7 @@ All give x0, y0, x1, y1 in pixels, the last two exclusive.
 
 # %% auto #0
 __all__ = ['VOC', 'RULES', 'check_patches', 'connected_part', 'patch_box', 'lost', 'dino_seg', 'graph_weights', 'token_cut',
-           'exclusive_ious', 'found_boxes', 'corloc', 'read_voc', 'read_coco', 'BoxedImages', 'open_boxed', 'last_keys',
+           'exclusive_ious', 'found_boxes', 'corloc', 'read_voc', 'read_coco', 'open_boxed', 'last_keys',
            'whole_patches', 'patch_rows', 'discover']
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #f91dd01d
@@ -25,9 +25,10 @@ from torch.utils.data import Dataset
 
 from ..backbones import num_prefix
 from ..core import UserError, check_setting, progress
-from ..data.images import listed_names, read_image
+from ..data.images import listed_names
 from ..data.transforms import in_color, normalize, stack_images, to_channels
 from .features import check_finite, to_tensor
+from .localization import BoxedImages
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #cfc7c7e0
 def check_patches(
@@ -210,22 +211,6 @@ def read_coco(
         what = f"{path} has no boxes of COCO ({type(e).__name__}: {e})"
         raise UserError(what, "give instances_train2014.json") from e
     return {name: np.array(found) for name, found in boxes.items()}
-
-# %% ../../nbs/56_evaluation.discovery.ipynb #8a1311e1
-class BoxedImages(Dataset):
-    "Serve images with true boxes"
-    def __init__(
-        self,
-        boxes:dict[str|Path, np.ndarray], # file of an image -> its true boxes (m, 4); those without a box are left out
-    ):
-        self.files = [file for file, found in boxes.items() if len(found)]
-        self.boxes, self.label = [boxes[file] for file in self.files], np.zeros(len(self.files), int)
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, i):
-        return read_image(self.files[i]), 0
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #f997343d
 VOC = "give the folder of PASCAL VOC (VOC2007) or of COCO (with train2014/)" # what `open_boxed` opens

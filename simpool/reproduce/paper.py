@@ -653,7 +653,7 @@ PLACES = ( # table or figure; notebooks of nbs/experiments; what is not made aga
     ("SimPool, Table 2", ("table_2",), ""),
     ("SimPool, Table 3", ("knn", "linear"), ""),
     ("SimPool, Table 4", ("table_4",), "a study: left out of `dvc repro`"),
-    ("SimPool, Table 5", ("attention",), "boxes of CUB and ImageNet; networks after 20 epochs"),
+    ("SimPool, Table 5", ("attention",), "networks after 20 epochs"),
     ("SimPool, Table 6", ("table_6",), "networks after 20 epochs"),
     ("SimPool, Table 7", ("table_7",), ""),
     ("SimPool, Table 8", ("table_8",), ""),
