@@ -24,7 +24,7 @@ Modules:
 - `simpool.evaluation.localization`: How much of an attention map lies on the object, compared with maps that never saw the image
 - `simpool.evaluation.probe`: Attentive probes: every pooling on the frozen tokens of a network, with every learning rate, from one stream of tokens
 - `simpool.evaluation.retrieval`: Is the right picture found among many? Revisited Oxford and Paris, and copies that were cropped, blurred or compressed
-- `simpool.evaluation.segmentation`: Label every pixel by the neighbors of its patch: what frozen patch features know
+- `simpool.evaluation.segmentation`: Label every pixel by its patch, by neighbors or by a linear classifier: what frozen patch features know
 - `simpool.evaluation.suite`: All evaluations of a network in one table, from one pass over the images: `evaluate(model, "photos")`
 - `simpool.evaluation.video`: Follow objects through a video by the features of a frozen network, and score the masks as DAVIS does
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps

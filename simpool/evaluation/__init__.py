@@ -20,7 +20,7 @@ _MODULES = dict( # module -> its names
     localization="attention_mass jaccard mass_mask best_iou normalize_map map_boxes max_box_acc trivial_baselines "
                  "mean_interval",
     discovery="lost token_cut dino_seg corloc discover",
-    segmentation="knn_segment segment_images mean_iou patch_labels",
+    segmentation="knn_segment linear_segment segment_images mean_iou patch_labels",
     video="propagate_labels follow davis_j davis_f davis_semi_supervised",
     backgrounds="scene_variants background_accuracy",
     retrieval="average_precision retrieval_map copy_detection_map copy_descriptor whiten multi_scale",

@@ -61,7 +61,7 @@ from simpool.evaluation.retrieval import (
     retrieval_map,
     same_object,
 )
-from .segmentation import mean_iou, read_segmented, segment_images
+from .segmentation import knn_segment, linear_segment, mean_iou, read_segmented, segment_images
 from .video import davis_semi_supervised, follow, open_davis, read_frames, read_masks, scene_clip
 from ..model import gives_attention
 
@@ -361,14 +361,15 @@ def discovery_rows(
 def segmentation_rows(
     suite:Suite, # network and folder
 )->list[dict]: # rows of the table
-    "Segment PASCAL VOC by k-NN on patches"
+    "Segment PASCAL VOC by its labeled patches"
     sets = [read_segmented(suite.data, split, size=suite.size) for split in ("train", "val")]
     n_classes = 1 + max(int(labels[labels < 255].max()) for _, labels in sets)
     (memory, labels), (images, truth) = sets
-    found = mean_iou(segment_images(suite.model, memory, labels, images, n_classes), truth, n_classes)
+    found = {way: mean_iou(segment_images(suite.model, memory, labels, images, n_classes, by), truth, n_classes)
+             for way, by in (("k-NN", knn_segment), ("a linear classifier", linear_segment))}
     nothing = mean_iou(np.zeros_like(truth), truth, n_classes)
-    words = f"k-NN on patches, {len(memory)} labeled images, squares of {suite.size} px; chance: background everywhere"
-    return [row("mean IoU", found, nothing, words)]
+    words = f"on patches of {len(memory)} labeled images, squares of {suite.size} px; chance: background everywhere"
+    return [row(f"mean IoU, {way}", value, nothing, words) for way, value in found.items()]
 
 # %% ../../nbs/61_evaluation.suite.ipynb #f6ffbb6d
 def video_rows(
