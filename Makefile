@@ -8,7 +8,7 @@ UV_VERSION := 0.13.8
 BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
-unexport PYTHONDONTWRITEBYTECODE # some containers set it: each stage would compile PyTorch's modules again, 8 seconds
+unexport PYTHONDONTWRITEBYTECODE # some containers set it: each stage would compile its imports again, 13 seconds here
 
 .PHONY: repro rerun test oldest drill lab bench env lib readme lock help
 .DEFAULT_GOAL := help
