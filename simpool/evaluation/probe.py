@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attentive import ATTENTIVE, create_attentive
-from ..core import UserError, check_setting, progress
+from ..core import UserError, autocast, check_setting, progress
 from .features import all_finite, check_labels, to_tensor
 from .linear import epoch_order
+from ..loop import end_training, set_memory_format
 from ..pools import create_pool, list_pools
 
 # %% ../../nbs/53_evaluation.probe.ipynb #b4db7d63
@@ -103,7 +104,7 @@ def start_probes(
             pool = create_probe_pool(name, D, N)
             with torch.no_grad():
                 out = pool.eval()(torch.zeros(1, N, D)).shape[1]
-            probes.append(Probe(pool, out, n_classes).to(device).train())
+            probes.append(set_memory_format(Probe(pool, out, n_classes), device).train())
     if not any(True for _ in probes[0].pool.parameters()):
         for probe in probes:
             probe.pool, probe.norm = probes[0].pool, probes[0].norm
@@ -116,15 +117,16 @@ def step_probes(
     x:Tensor, # tokens (B, N, D)
     y:Tensor, # columns of the true classes (B,)
     seed:int, # seed of what a pooling draws in this step
+    precision:str="fp32", # precision of the forward pass: fp32, bf16 or auto
 ):
     "Take a step with each probe"
     shared = probes[0].pool is probes[-1].pool and len(probes) > 1
     optimizer.zero_grad()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), autocast(x.device, precision):
         torch.manual_seed(seed)
         z = probes[0].norm(probes[0].pool(x)) if shared else None
     for probe in (p for p in probes if not p.diverged):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), autocast(x.device, precision):
             torch.manual_seed(seed)
             try:
                 loss = F.cross_entropy(probe.head(z) if shared else probe(x), y)
@@ -191,6 +193,7 @@ def train_probes(
     batch_size:int, # images per step
     seed:int, # seed of the order
     val:tuple|None, # tokens, numbers of the validation images and their columns
+    precision:str="fp32", # precision of the steps: fp32, bf16 or auto; validation is in float32
 )->dict[str, np.ndarray|None]: # top-1 by name of the pooling (epochs, learning rates)
     "Train all probes side by side"
     optimizers = {n: probe_optimizer(probes) for n, probes in runs.items()}
@@ -202,7 +205,7 @@ def train_probes(
             for n, probes in runs.items():
                 for group, rate in zip(optimizers[n].param_groups, lr):
                     group["lr"] = rate*factor
-                step_probes(probes, optimizers[n], x, labels, hash((seed, epoch, step)) % 2**31)
+                step_probes(probes, optimizers[n], x, labels, hash((seed, epoch, step)) % 2**31, precision)
         for n, probes in runs.items() if val else ():
             history[n].append(np.array([probe_hits(probe, *val).mean() for probe in probes]))
     return {n: np.stack(rows) if rows else None for n, rows in history.items()}
@@ -258,6 +261,7 @@ def fit_probes(
     held:Tensor=None, # whether each training image is held out for validation (n,) bool, in place of x_val; None: none
     seed:int=0, # seed of weights and order
     device:torch.device=None, # device of the probes; None: that of the tokens
+    precision:str="fp32", # precision of the steps: fp32, bf16, or auto (bf16 where the device computes faster in it)
 )->dict[str, FittedProbes]: # probes by name of the pooling
     "Train every pooling with every learning rate from one stream of tokens"
     tokens, lr = check_tokens(tokens, "tokens"), tuple(np.atleast_1d(lr).tolist())
@@ -268,8 +272,8 @@ def fit_probes(
     rows = rows if held is None else rows[~held.cpu()]
     names = [n for n in (*list_pools(), *ATTENTIVE) if n != "cls"] if pools is None else list(pools)
     runs = {n: start_probes(n, tokens, len(classes), len(lr), seed, device) for n in names}
-    history = train_probes(runs, tokens, rows, column, lr, epochs, batch_size, seed, val)
-    return {n: FittedProbes(n, [p.eval() for p in probes], lr, classes, history[n]) for n, probes in runs.items()}
+    history = train_probes(runs, tokens, rows, column, lr, epochs, batch_size, seed, val, precision)
+    return {n: FittedProbes(n, [end_training(p) for p in probes], lr, classes, history[n]) for n, probes in runs.items()}
 
 
 # %% ../../nbs/53_evaluation.probe.ipynb #fb101ea6
