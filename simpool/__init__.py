@@ -10,6 +10,7 @@ Modules:
 - `simpool.cli`: `simpool pretrain | knn | evaluate | attend | verify | bench | doctor`: the package without a notebook
 - `simpool.convert`: What a released checkpoint holds: its weights under our names, which network they belong to, how it was trained
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
+- `simpool.data.augment`: timm's augmentations of a supervised training: RandAugment, erased rectangles, mixed images, several versions of one image
 - `simpool.data.images`: All image sources as one kind of dataset: scenes, class folders, flat folders, published data sets
 - `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs

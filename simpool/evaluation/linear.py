@@ -426,6 +426,8 @@ def minimize(
     max_iter:int, # largest number of steps
 )->tuple[Tensor, Tensor, Tensor]: # weights, biases, and sums of p (1 - p) at the optimum
     "Find the optimum by L-BFGS in variables that are scaled by the curvature"
+    check_setting("tol", tol, float, 1e-12, 1)
+    check_setting("max_iter", max_iter, int, 4, math.inf) # `descend` looks at the gradient after four
     weight, bias, spread = start
     scale = torch.cat([C*spread[:, None]*objective.curvature + 1, C*spread[:, None] + 1e-6], 1).rsqrt()
     scaled = torch.nn.Parameter((torch.cat([weight, bias[:, None]], 1)/scale).double()) # steps may be tiny or huge
@@ -451,7 +453,7 @@ def fit_logistic(
     x_val:Tensor=None, # features of a validation set (m, D); None: none
     y_val:Tensor=None, # its class ids (m,)
     tol:float=1e-6, # accepted distance of the loss from its minimum, as an estimated share of it
-    max_iter:int=200, # largest number of steps for each value; without a penalty the optimum may be far away
+    max_iter:int=200, # largest number of steps per value, four or more; without a penalty the optimum may be far away
 )->LinearHeads: # one classifier per value, in ascending order of `.C`
     "Fit multinomial logistic regression for a path of penalties: scikit-learn's objective, C times the sum of losses"
     x, column, classes = check_training(x, y)

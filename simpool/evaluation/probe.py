@@ -196,8 +196,7 @@ def train_probes(
     precision:str="fp32", # precision of the steps: fp32, bf16 or auto; validation is in float32
 )->dict[str, np.ndarray|None]: # top-1 by name of the pooling (epochs, learning rates)
     "Train all probes side by side"
-    optimizers = {n: probe_optimizer(probes) for n, probes in runs.items()}
-    history = {n: [] for n in runs}
+    optimizers, history = {n: probe_optimizer(probes) for n, probes in runs.items()}, {n: [] for n in runs}
     for epoch in progress(range(epochs), f"{len(runs)} poolings, {len(lr)} learning rates"):
         factor = batch_size/256*(1 + math.cos(math.pi*epoch/epochs))/2
         for step, index in enumerate(epoch_order(len(rows), batch_size, seed, epoch)):
@@ -273,7 +272,7 @@ def fit_probes(
     names = [n for n in (*list_pools(), *ATTENTIVE) if n != "cls"] if pools is None else list(pools)
     runs = {n: start_probes(n, tokens, len(classes), len(lr), seed, device) for n in names}
     history = train_probes(runs, tokens, rows, column, lr, epochs, batch_size, seed, val, precision)
-    return {n: FittedProbes(n, [end_training(p) for p in probes], lr, classes, history[n]) for n, probes in runs.items()}
+    return {n: FittedProbes(n, [*map(end_training, probes)], lr, classes, history[n]) for n, probes in runs.items()}
 
 
 # %% ../../nbs/53_evaluation.probe.ipynb #fb101ea6
