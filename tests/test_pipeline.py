@@ -257,6 +257,14 @@ def test_digest_follows_imports():
         assert "simpool.fused" in code_digest.modules(source), "the package loads it, and no module names it"
 
 
+@pytest.mark.parametrize("training", ["supervised", "dino", "bam"])
+def test_trainings_do_not_depend_on_measures(training):
+    "A new measure of maps, or another picture of them, must not mark every training as changed"
+    used = code_digest.modules(code_digest.code_of(ROOT/"nbs"/"experiments"/f"train_{training}.ipynb"))
+    assert "simpool.watch" in used
+    assert not {"simpool.maps", "simpool.evaluation.localization", "simpool.evaluation.linear"} & set(used)
+
+
 PACKAGE = {
     "simpool/__init__.py": "from . import fused\ndef __getattr__(name): ...\nif True: from . import kernels",
     "simpool/core.py": "",

@@ -33,6 +33,7 @@ from ..data.transforms import normalize, stack_images
 from .backgrounds import VARIANTS, background_accuracy, open_variants, read_groups
 from .discovery import RULES, corloc, discover, open_boxed
 from .features import cached_features, each_batch, read_features
+from .intervals import mean_interval
 from .knn import knn_hits
 from .linear import choose_and_test, fit_logistic, hold_out, low_shot
 from simpool.evaluation.localization import (
@@ -41,7 +42,6 @@ from simpool.evaluation.localization import (
     located_without_looking,
     map_scores,
     max_box_acc,
-    mean_interval,
     open_located,
     trivial_baselines,
 )

@@ -9,7 +9,7 @@ and minutes. The report and the README read these files and nothing else."""
 # %% auto #0
 __all__ = ['TEXT_COLUMNS', 'SCALES', 'FULL_SIZE', 'TRAININGS', 'save_csv', 'save_figure', 'flat_metrics', 'save_table',
            'read_table', 'run_paths', 'save_run', 'save_run_metrics', 'read_run', 'last_result', 'read_pooled',
-           'add_gains', 'repeats_interval', 'in_words', 'paper_pair', 'slope_panels', 'knn_lines', 'hub_card']
+           'add_gains', 'in_words', 'paper_pair', 'slope_panels', 'knn_lines', 'hub_card']
 
 # %% ../../nbs/71_reproduce.results.ipynb #7ea462b8
 import shutil
@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from ..checkpoint import save_model
 from ..core import UserError, atomic_path, format_rows, read_json, write_json
 from ..evaluation.features import cached_features
-from ..evaluation.linear import t95
-from ..evaluation.localization import mean_interval
+from ..evaluation.intervals import mean_interval, repeats_interval
 from ..pools import pool_entry
 from .paper import TABLE_2, TABLE_3
 
@@ -206,14 +205,6 @@ def add_gains(
         table.loc[ours.name, ["gain", "gain_interval"]] = gain, half
         found.append((*key, gain, half))
     return found
-
-# %% ../../nbs/71_reproduce.results.ipynb #16051bf9
-def repeats_interval(
-    values:np.ndarray, # one number per repeat (n,)
-)->float: # half width; NaN for a single one
-    "Return the 95 % interval of a mean over repeats"
-    n = len(values)
-    return float(t95(n - 1)*np.std(values, ddof=1)/n**.5) if n > 1 else np.nan
 
 # %% ../../nbs/71_reproduce.results.ipynb #0a818301
 def in_words(
