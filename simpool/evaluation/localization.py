@@ -16,6 +16,7 @@ __all__ = ['SIDES', 'check_maps', 'check_attention', 'check_masks', 'check_size'
            'Square', 'open_located', 'locate', 'located_without_looking']
 
 # %% ../../nbs/55_evaluation.localization.ipynb #c1058c39
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -462,10 +463,11 @@ def locate(
     images:BoxedImages, # images with true boxes
     size:int=224, # side to which images are resized, whole, in pixels
     interval:float=.01, # step of the thresholds
+    maps:Callable=None, # function from normalized images to maps (B, heads, h, w); None: `model.attention`
     **options, # device, precision, batch_size and num_workers of `each_batch`
 )->dict: # IoU level -> percent of the images; "mean" is MaxBoxAccV2
     "Find the object of each image by a box around the attention, mean over heads (SimPool Table 5, papers.md 4.6)"
-    maps = each_batch(model.attention, Square(images, size), size, stats=model.stats, **options).mean(1)
+    maps = each_batch(maps or model.attention, Square(images, size), size, stats=model.stats, **options).mean(1)
     return max_box_acc(maps, images.boxes, images.sizes(), interval=interval, size=size)
 
 def located_without_looking(
