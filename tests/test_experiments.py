@@ -107,7 +107,10 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     for measure, most in dict(mass=1, iou=1, best_iou=1, max_box_acc=100).items():
         assert maps[measure].between(0, most).all()
     emergence, _ = read_table(results/"emergence")
-    assert emergence.epoch.tolist() == [0, 1] and set(emergence.columns) == {"epoch", "CLS", "SimPool"}
+    assert emergence.epoch.tolist() == [0, 1] and {"epoch", "CLS", "SimPool"} <= set(emergence.columns)
+    for pool in ("CLS", "SimPool"): # a training of one epoch has scores of its beginning and its end
+        assert emergence[f"{pool}.mass"].between(0, 1).all() and emergence[f"{pool}.best_iou"].between(0, 1).all()
+        assert (emergence[f"{pool}.mass_interval"] > 0).all() and emergence[f"{pool}.max_box_acc"].between(0, 100).all()
     assert Image.open(results/"emergence"/"animation.gif").n_frames == 2
     check_seeds(results)
     model_card, _ = read_table(results/"model_card")
