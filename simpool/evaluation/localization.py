@@ -3,6 +3,7 @@
 An attention map may look convincing. Whether it lies on the object is a number, and the number means nothing without a baseline.
 `attention_mass` is the share of the attention inside the true mask. `jaccard` is the IoU of the true mask with `mass_mask`, the smallest set of pixels that holds 60 % of the attention (DINO Figure 4, papers.md 4.12).
 `best_iou` cuts every map at one threshold, the best for all images, and `max_box_acc` scores boxes in the same way (MaxBoxAccV2, papers.md 4.6): both see a diffuse map whose peak lies on the object.
+`score_heads` scores every head by itself, and the best head of each object (DINO Figure 4).
 `trivial_baselines` gives all of them for maps that never saw the image: a uniform map and the best centered box.
 `open_located` opens the benchmarks of SimPool's Table 5, CUB-200-2011 and ImageNet."""
 
@@ -10,10 +11,11 @@ An attention map may look convincing. Whether it lies on the object is a number,
 
 # %% auto #0
 __all__ = ['SIDES', 'check_maps', 'check_attention', 'check_masks', 'check_size', 'patch_shares', 'attention_mass', 'mass_mask',
-           'jaccard', 'normalize_map', 'threshold_ious', 'best_iou', 'map_scores', 'contour_boxes', 'map_boxes',
-           'box_ious', 'box_accuracy', 'check_boxes', 'max_box_acc', 'center_box', 'box_scores', 'centered_boxes',
-           'box_found', 'trivial_baselines', 'table_rows', 'gather', 'read_cub', 'read_solution', 'BoxedImages',
-           'Square', 'open_located', 'locate', 'located_without_looking']
+           'jaccard', 'normalize_map', 'threshold_ious', 'best_iou', 'map_scores', 'object_ious', 'score_heads',
+           'contour_boxes', 'map_boxes', 'box_ious', 'box_accuracy', 'check_boxes', 'max_box_acc', 'center_box',
+           'box_scores', 'centered_boxes', 'box_found', 'trivial_baselines', 'table_rows', 'gather', 'read_cub',
+           'read_solution', 'BoxedImages', 'Square', 'open_located', 'locate', 'located_without_looking',
+           'locate_heads']
 
 # %% ../../nbs/55_evaluation.localization.ipynb #c1058c39
 from collections.abc import Callable
@@ -189,6 +191,43 @@ def map_scores(
     masks = check_masks(masks, len(maps))
     iou = jaccard(mass_mask(maps, masks.shape[-2:], mass), masks)
     return dict(mass=attention_mass(maps, masks), iou=iou, best_iou=best_iou(maps, masks))
+
+# %% ../../nbs/55_evaluation.localization.ipynb #7f1c1019
+def object_ious(
+    maps:Tensor, # attention of the heads of one image (nh, h, w), each sums to one
+    numbers:np.ndarray, # number of the object of each pixel (H, W); 0: background, 255: left out
+    mass:float=.6, # share of the attention that a mask holds
+)->np.ndarray: # IoU of each object with the mask of each head (objects, nh)
+    "Compare the mask of each head with each object of an image (DINO Figure 4, papers.md 4.12)"
+    maps, numbers = check_attention(maps), to_tensor(numbers, "numbers")
+    if numbers.ndim != 2 or numbers.is_floating_point() or not ((numbers > 0) & (numbers < 255)).any():
+        raise UserError(f"an image of shape {tuple(numbers.shape)} has no numbered object",
+                        "give one picture of whole numbers (H, W): 0 background, 255 left out, others objects")
+    chosen = mass_mask(maps, maps.shape[1:], mass)[:, None].float()
+    chosen = F.interpolate(chosen, numbers.shape, mode="nearest-exact")[:, 0].bool() & (numbers != 255)
+    rows = [jaccard(chosen, (numbers == k).expand_as(chosen)) for k in numbers.unique() if k not in (0, 255)]
+    return torch.stack(rows).numpy()
+
+# %% ../../nbs/55_evaluation.localization.ipynb #9c2b8553
+def score_heads(
+    maps, # attention of every head (B, nh, h, w), each sums to one
+    numbers:list, # number of the object of each pixel, per image (H, W); see `object_ious`
+    mass:float=.6, # share of the attention that a mask holds
+)->dict[str, float]: # "head 0", "head 1", ..., "mean of heads", "best head per object" -> Jaccard index in percent
+    "Return the IoU of masks of every head with objects, mean over the objects of an image, then over images"
+    maps = to_tensor(maps, "maps")
+    if maps.ndim != 4 or not len(maps) or len(numbers) != len(maps):
+        what = f"maps of shape {tuple(maps.shape)} have objects of {len(numbers)} images"
+        raise UserError(what, "give maps (B, heads, h, w), and one picture of numbers for each image")
+    rows = []
+    for i, (heads, objects) in enumerate(zip(maps, numbers)):
+        try:
+            ious = object_ious(torch.cat([heads, heads.mean(0, keepdim=True)]), objects, mass) # the mean comes last
+        except UserError as e:
+            raise UserError(f"image {i}: {e}") from e
+        rows.append([*ious.mean(0), ious[:, :-1].max(1).mean()])
+    names = [*(f"head {k}" for k in range(maps.shape[1])), "mean of heads", "best head per object"]
+    return {name: float(100*value) for name, value in zip(names, np.mean(rows, 0))}
 
 # %% ../../nbs/55_evaluation.localization.ipynb #0487fde2
 def contour_boxes(
@@ -478,3 +517,15 @@ def located_without_looking(
     centered = centered_boxes((size, size))
     true = [np.trunc(np.asarray(b)*size/np.array([W, H, W, H])) for b, (H, W) in zip(images.boxes, images.sizes())]
     return box_accuracy(np.stack([box_ious(b, centered).max(0) for b in true]), (.3, .5, .7))
+
+# %% ../../nbs/55_evaluation.localization.ipynb #254443c3
+def locate_heads(
+    model:nn.Module, # network from `create_model`, in evaluation mode
+    images:Dataset, # items (PIL image, class id), with `objects(i)`: numbers of the objects, e.g. of `open_objects`
+    size:int=480, # side to which images are resized, whole, in pixels; DINO draws its maps at 480
+    mass:float=.6, # share of the attention that a mask holds
+    **options, # device, precision, batch_size and num_workers of `each_batch`
+)->dict[str, float]: # as `score_heads` gives it
+    "Compare the attention of each head with the objects of each image (DINO Figure 4, papers.md 4.12)"
+    maps = each_batch(model.attention, Square(images, size), size, stats=model.stats, **options)
+    return score_heads(maps, [images.objects(i) for i in range(len(images))], mass)

@@ -8,7 +8,7 @@ A few images with labeled pixels are the memory. A patch of a new image takes th
 
 # %% auto #0
 __all__ = ['VOC', 'check_ids', 'patch_labels', 'check_memory', 'knn_segment', 'linear_segment', 'confusion_table', 'table_ious',
-           'class_ious', 'best_match', 'mean_iou', 'read_patches', 'segment_images', 'read_numbers', 'read_segmented']
+           'class_ious', 'best_match', 'mean_iou', 'read_patches', 'segment_images', 'read_segmented']
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #4de35b91
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..core import UserError, check_setting, progress
 from ..data.images import listed_names, read_image
 from ..data.transforms import normalize, stack_images, to_channels
+from .discovery import read_numbers
 from .features import check_finite, read_features, to_tensor
 from .linear import LogisticLoss, default_path, fit_logistic
 
@@ -209,20 +210,6 @@ def segment_images(
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #a6c14701
 VOC = "give the folder VOC2012 of VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC" # its source
-
-# %% ../../nbs/57_evaluation.segmentation.ipynb #675ac359
-def read_numbers(
-    file:Path, # PNG with a palette
-    remedy:str, # what to do if it cannot be read
-)->np.ndarray: # the number of each pixel's color (H, W) uint8, not the color
-    "Read a picture of class ids or object numbers"
-    try:
-        with Image.open(file) as image:
-            if image.mode not in ("P", "L"):
-                raise UserError(f"{file} holds colors, not numbers", remedy)
-            return np.asarray(image).copy()
-    except OSError as e:
-        raise UserError(f"{file} cannot be read ({e})", remedy) from e
 
 # %% ../../nbs/57_evaluation.segmentation.ipynb #cbf1348d
 def read_segmented(

@@ -27,8 +27,8 @@ from ..core import UserError, check_setting, progress
 from ..data.images import listed_names, read_image
 from ..data.scenes import box_resize, crop_to_alpha, load_stamps, paste, split_members
 from ..data.transforms import in_color, normalize, stack_images, to_channels
+from .discovery import read_numbers
 from .features import check_finite, read_features, to_tensor
-from .segmentation import read_numbers
 
 # %% ../../nbs/58_evaluation.video.ipynb #e6d31836
 def scene_clip(
