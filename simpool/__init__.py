@@ -17,6 +17,7 @@ Modules:
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
 - `simpool.evaluation.backgrounds`: Does a classifier look at the object or at the background? Eight variants of each picture
+- `simpool.evaluation.detection`: Train torchvision's Faster or Mask R-CNN on a network of ours, and score its boxes and masks as COCO does (BAM's COCO row)
 - `simpool.evaluation.discovery`: Find the object of an image without any label: one box from features or from an attention map
 - `simpool.evaluation.features`: The pooled vector, the attention map or any other features of every image of a dataset, computed once
 - `simpool.evaluation.finetune`: Train a whole network further on another data set, with timm's augmentations, averaged weights and layer-wise decay (Table 4)
