@@ -88,7 +88,7 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
                      "model_card", "table_2", "table_8"):
         run(project, notebook, monkeypatch)
     few = dict(table_6=dict(n_images=6), table_7=dict(n_images=24), video=dict(n_clips=2, frames=4, seen=64),
-               segmentation=dict(n_memory=12, n_images=8, larger=1))
+               segmentation=dict(n_memory=12, n_images=8, larger=1), detection=dict(runs=["dino-resnet"]))
     for notebook, parameters in few.items():
         run(project, notebook, monkeypatch, **parameters)
     run(project, "seeds", monkeypatch, seeds=[0])
@@ -140,6 +140,10 @@ def check_further(results):
     assert set(probes.arm) == {"patches", "patches + CLS", "own"} and set(probes.pool) == {"gap", "simpool", "aim"}
     assert probes["test.top1"].between(0, 100).all()
     assert probes[probes.arm == "patches"].set_index("pool")["test.mass"].notna()[["simpool", "aim"]].all()
+    found, facts = read_table(results/"detection")
+    assert found.AP.between(0, 100).all() and set(found.weights) == {"random", "trained"} and len(found) == 8
+    assert facts["floor"]["test"]["box"] == pytest.approx(found.floor_AP[found.split == "test"].iloc[0], abs=.001)
+    assert (results/"detection"/"pictures.png").stat().st_size > 5000
     for name, value, rows in (("table_6", "corloc", 6), ("table_7", "top1", 16), ("segmentation", "miou", 2),
                               ("video", "jf", 2)):
         table, _ = read_table(results/name)

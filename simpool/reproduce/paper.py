@@ -688,7 +688,7 @@ PLACES += ( # DINO and BAM
     ("BAM, fine-tuning", ("table_4",), "Food-101, Pets and ImageNet"),
     ("BAM, DAVIS", ("video",), ""),
     ("BAM, ADE20K", ("segmentation",), "ADE20K: its protocol is not known; VOC12 and scenes are here"),
-    ("BAM, COCO", (), "the paper's number could not be read"),
+    ("BAM, COCO", ("detection",), "a study; the paper's number and protocol could not be read"),
 )
 
 # %% ../../nbs/70_reproduce.paper.ipynb #d55d11a5
