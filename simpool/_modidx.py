@@ -412,6 +412,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'simpool/evaluation/detection.py'),
                                               'simpool.evaluation.detection.DetectionFeatures.last_map': ( 'evaluation.detection.html#detectionfeatures.last_map',
                                                                                                            'simpool/evaluation/detection.py'),
+                                              'simpool.evaluation.detection.DetectionFeatures.stage_maps': ( 'evaluation.detection.html#detectionfeatures.stage_maps',
+                                                                                                             'simpool/evaluation/detection.py'),
                                               'simpool.evaluation.detection.DetectionImages': ( 'evaluation.detection.html#detectionimages',
                                                                                                 'simpool/evaluation/detection.py'),
                                               'simpool.evaluation.detection.DetectionImages.__getitem__': ( 'evaluation.detection.html#detectionimages.__getitem__',

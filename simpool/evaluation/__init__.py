@@ -25,6 +25,7 @@ _MODULES = dict( # module -> its names
     video="propagate_labels follow davis_j davis_f davis_semi_supervised",
     backgrounds="scene_variants background_accuracy",
     retrieval="average_precision retrieval_map copy_detection_map copy_descriptor whiten multi_scale",
+    detection="create_detector train_detector detect detection_scores trivial_detections",
     suite="evaluate",
 )
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -112,6 +112,19 @@ def last_map(
     wanted = tuple(side//stride for side in images.shape[-2:])
     return x if grid == wanted else F.interpolate(x, wanted, mode="bilinear", align_corners=False)
 
+@patch
+def stage_maps(
+    self:DetectionFeatures,
+    images:Tensor, # (B, C, H, W), normalized
+)->list[Tensor]: # (B, D, H/stride, W/stride) each, from fine to coarse
+    "Return a network's own maps"
+    body, size = self.model.body, tuple(images.shape[-2:])
+    try:
+        return body.forward_intermediates(images, self.indices, output_fmt="NCHW", intermediates_only=True)
+    except AssertionError as e: # how timm says that a size is not taken
+        raise UserError(f"a {type(body).__name__} fails on images of {size[0]} x {size[1]} ({e})",
+                        "take a network for images of any size") from e
+
 # %% ../../nbs/62_evaluation.detection.ipynb #dd44051c
 @patch
 def forward(
@@ -120,9 +133,7 @@ def forward(
 )->dict[str, Tensor]: # "0", "1", ... and "pool", from fine to coarse, (B, channels, H/stride, W/stride) each
     "Compute the feature pyramid"
     if self.indices:
-        options = dict(indices=self.indices, output_fmt="NCHW", intermediates_only=True)
-        maps = self.model.body.forward_intermediates(images, **options)
-        levels = list(self.pyramid(OrderedDict(enumerate(maps))).values())
+        levels = list(self.pyramid(OrderedDict(enumerate(self.stage_maps(images)))).values())
     else:
         x = self.last_map(images)
         levels = [layers(x) for layers in self.pyramid]
@@ -692,7 +703,7 @@ def show_detections(
     images:DetectionImages, # images with objects
     found:list[dict], # what `detect` gave for them
     index, # numbers of the images to show
-    names:int=10, # largest number of letters of a class name
+    names:int=16, # largest number of letters of a class name
 ): # matplotlib figure
     "Draw true boxes, dashed, and of the found ones as many as there are true ones, the surest"
     index = list(index)
