@@ -18,7 +18,7 @@ _MODULES = dict( # module -> its names
     linear="accuracy fit_linear fit_logistic choose_and_test low_shot",
     probe="fit_probes",
     localization="attention_mass jaccard mass_mask best_iou normalize_map map_boxes max_box_acc trivial_baselines "
-                 "score_heads",
+                 "pxap score_heads",
     intervals="mean_interval repeats_interval",
     discovery="lost token_cut dino_seg corloc discover",
     segmentation="knn_segment linear_segment segment_images mean_iou patch_labels",

@@ -150,6 +150,7 @@ def token_cut(
 def exclusive_ious(
     a, # boxes (n, 4): x0, y0, x1, y1, the last two exclusive
     b, # boxes (m, 4)
+    literal:bool=False, # add 1e-7 to heights and union, as the released code does with floating-point boxes
 )->np.ndarray: # IoU of each pair (n, m)
     "Compare boxes whose right and lower edges are exclusive"
     a, b = (np.asarray(to_tensor(boxes, "boxes").cpu(), np.float64).reshape(-1, 4) for boxes in (a, b))
@@ -158,14 +159,16 @@ def exclusive_ious(
             raise UserError("a box has swapped or unknown corners", "give x0 <= x1 and y0 <= y1")
     a, b = a[:, None], b[None]
     common = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0).prod(-1)
-    areas = [(c[..., 2:] - c[..., :2]).prod(-1) for c in (a, b)]
-    return common/np.maximum(areas[0] + areas[1] - common, 1e-12) # a box without area fits none
+    extra = 1e-7 if literal else 0.
+    areas = [(c[..., 2] - c[..., 0])*(c[..., 3] - c[..., 1] + extra) for c in (a, b)]
+    return common/np.maximum(areas[0] + areas[1] - common + extra, 1e-12) # a box without area fits none
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #be72de3a
 def found_boxes(
     boxes, # one box per image (n, 4)
     truth:list, # true boxes of each image (m, 4)
     iou:float=.5, # IoU from which a box counts as found
+    literal:bool=False, # IoU of the released code for floating-point boxes
 )->np.ndarray: # whether each image's box fits a true one (n,) bool
     "Tell which boxes fit"
     check_setting("iou", iou, float, 1e-3, 1)
@@ -174,16 +177,17 @@ def found_boxes(
     empty = [i for i, true in enumerate(truth) if not len(true)]
     if empty:
         raise UserError(f"image {empty[0]} has no true box", "leave it out")
-    return np.array([exclusive_ious([box], true).max() >= iou for box, true in zip(boxes, truth)])
+    return np.array([exclusive_ious([box], true, literal).max() >= iou for box, true in zip(boxes, truth)])
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #78600677
 def corloc(
     boxes, # one box per image (n, 4): x0, y0, x1, y1, the last two exclusive
     truth:list, # true boxes of each image (m, 4)
     iou:float=.5, # IoU from which a box counts as found
+    literal:bool=False, # IoU of the released code for floating-point boxes, in which an IoU of exactly 1/2 fails
 )->float: # percent of the images
     "Return the share of images whose box fits a true one (SimPool Table 6, papers.md 4.7)"
-    return float(100*found_boxes(boxes, truth, iou).mean())
+    return float(100*found_boxes(boxes, truth, iou, literal).mean())
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #9a656c6d
 def read_voc(

@@ -2,7 +2,7 @@
 
 An attention map may look convincing. Whether it lies on the object is a number, and the number means nothing without a baseline.
 `attention_mass` is the share of the attention inside the true mask. `jaccard` is the IoU of the true mask with `mass_mask`, the smallest set of pixels that holds 60 % of the attention (DINO Figure 4, papers.md 4.12).
-`best_iou` cuts every map at one threshold, the best for all images, and `max_box_acc` scores boxes in the same way (MaxBoxAccV2, papers.md 4.6): both see a diffuse map whose peak lies on the object.
+`best_iou` cuts every map at one threshold, the best for all images, and `max_box_acc` scores boxes in the same way (MaxBoxAccV2, papers.md 4.6): both see a diffuse map whose peak lies on the object. `pxap` needs no threshold (PxAP).
 `score_heads` scores every head by itself, and the best head of each object (DINO Figure 4).
 `trivial_baselines` gives all of them for maps that never saw the image: a uniform map and the best centered box.
 `open_located` opens the benchmarks of SimPool's Table 5, CUB-200-2011 and ImageNet."""
@@ -11,10 +11,10 @@ An attention map may look convincing. Whether it lies on the object is a number,
 
 # %% auto #0
 __all__ = ['SIDES', 'check_maps', 'check_attention', 'check_masks', 'check_size', 'patch_shares', 'attention_mass', 'mass_mask',
-           'jaccard', 'normalize_map', 'threshold_ious', 'best_iou', 'map_scores', 'object_ious', 'score_heads',
-           'contour_boxes', 'map_boxes', 'box_ious', 'box_accuracy', 'check_boxes', 'max_box_acc', 'center_box',
-           'box_scores', 'centered_boxes', 'box_found', 'trivial_baselines', 'table_rows', 'gather', 'read_cub',
-           'read_solution', 'BoxedImages', 'Square', 'open_located', 'locate', 'located_without_looking',
+           'jaccard', 'normalize_map', 'threshold_ious', 'best_iou', 'step_area', 'pxap', 'map_scores', 'object_ious',
+           'score_heads', 'contour_boxes', 'map_boxes', 'box_ious', 'box_accuracy', 'check_boxes', 'max_box_acc',
+           'center_box', 'box_scores', 'centered_boxes', 'box_found', 'trivial_baselines', 'table_rows', 'gather',
+           'read_cub', 'read_solution', 'BoxedImages', 'Square', 'open_located', 'locate', 'located_without_looking',
            'locate_heads']
 
 # %% ../../nbs/55_evaluation.localization.ipynb #c1058c39
@@ -180,6 +180,39 @@ def best_iou(
     "Return the IoU at the one threshold that is best for all images"
     ious = threshold_ious(maps, masks, interval)
     return ious[:, ious.mean(0).argmax()]
+
+# %% ../../nbs/55_evaluation.localization.ipynb #7d204063
+def step_area(
+    scores:Tensor, # scores of pixels, from 0 to 1, float64
+    true:Tensor, # whether a pixel is object, of the same shape, bool
+    known:Tensor, # whether a pixel counts, of the same shape, bool
+    interval:float, # step of the thresholds 0, interval, 2 interval, ..., 1
+)->float: # from 0 to 1
+    "Return the area under precision over recall, as a sum of steps"
+    edges = torch.from_numpy(np.append(np.arange(0, 1, interval), 1.))
+    step = torch.bucketize(scores, edges, right=True) - 1 # highest threshold that a pixel reaches
+    found, wrong = (torch.bincount(step[known & chosen], minlength=len(edges)).flip(0).cumsum(0).double()
+                    for chosen in (true, ~true)) # pixels at or above each threshold, from above
+    recall, precision = found/found[-1], found/(found + wrong).clamp(min=1)
+    return float((precision*recall.diff(prepend=recall.new_zeros(1))).sum())
+
+# %% ../../nbs/55_evaluation.localization.ipynb #b7ba0254
+def pxap(
+    maps, # maps (B, h, w), any scale
+    foreground, # true objects (B, H, W) bool
+    ignore=None, # pixels that are left out (B, H, W) bool, unless they are object; None: none
+    interval:float=.01, # step of the thresholds 0, interval, 2 interval, ..., 1
+)->float: # percent; 100 if every pixel of an object is above every other pixel
+    "Return the pixel average precision of maps, over all thresholds and all images (PxAP, papers.md 4.6)"
+    check_setting("interval", interval, float, 1e-3, 1)
+    maps = check_maps(maps)
+    true = check_masks(foreground, len(maps))
+    ignore = torch.zeros_like(true) if ignore is None else check_masks(ignore, len(maps))
+    if ignore.shape != true.shape:
+        raise UserError(f"ignore is {tuple(ignore.shape)}, foreground {tuple(true.shape)}", "give them in one size")
+    if not true.any():
+        raise UserError("no pixel of foreground is object", "give masks of the objects")
+    return 100*step_area(normalize_map(maps, true.shape[-2:]), true, ~ignore | true, interval)
 
 # %% ../../nbs/55_evaluation.localization.ipynb #63093580
 def map_scores(
