@@ -106,6 +106,10 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     assert {"uniform", "center box"} < set(maps.network)
     for measure, most in dict(mass=1, iou=1, best_iou=1, max_box_acc=100).items():
         assert maps[measure].between(0, most).all()
+    metrics = json.loads((results/"attention"/"metrics.json").read_text())
+    heads = [metrics[f"supervised.vit.cls.test.head_{k}"] for k in range(4)]
+    assert 0 <= min(heads) <= max(heads) <= metrics["supervised.vit.cls.test.best_head"] <= 100
+    assert metrics["supervised.vit.simpool.test.head_0"] == metrics["supervised.vit.simpool.test.best_head"]
     emergence, _ = read_table(results/"emergence")
     assert emergence.epoch.tolist() == [0, 1] and {"epoch", "CLS", "SimPool"} <= set(emergence.columns)
     for pool in ("CLS", "SimPool"): # a training of one epoch has scores of its beginning and its end
