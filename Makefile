@@ -16,8 +16,9 @@ unexport PYTHONDONTWRITEBYTECODE # some containers set it: each stage would comp
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-repro: env ## regenerate every table and figure, of the scale in params.yaml or of SCALE=smoke, mini, small, paper
+repro: env ## regenerate every table and figure, of the scale in params.yaml or of SCALE=smoke, mini, small, paper, rehearsal
 	@$(if $(SCALE),"$(BIN)"/python tools/set_scale.py $(SCALE))
+	@$(if $(filter rehearsal,$(SCALE)),"$(BIN)"/python tools/make_rehearsal_data.py)
 	"$(BIN)"/dvc repro
 
 test: env ## all tests, notebooks included

@@ -1,13 +1,28 @@
-"Switching from one scale to another and back costs no finished result: the real dvc.yaml, stand-ins for its commands."
+"""Switching from one scale to another and back costs no finished result: the real dvc.yaml, stand-ins for its commands.
+
+And the scale `rehearsal` is `paper` on small data."""
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from simpool.data.images import PublishedImages, open_split
+from simpool.evaluation.backgrounds import VARIANTS, open_variants, read_groups
+from simpool.evaluation.discovery import open_boxed
+from simpool.evaluation.linear import read_list
+from simpool.evaluation.localization import open_located
+from simpool.evaluation.retrieval import open_copydays, open_revisited
+from simpool.evaluation.segmentation import read_segmented
+from simpool.evaluation.video import open_davis, read_masks
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT/"tools"))
+import make_rehearsal_data  # noqa: E402
 
 # Instead of running a notebook: write what dvc.yaml says that the stage writes, with a new number in each file
 STAND_IN = '''import json, random, sys
@@ -114,6 +129,7 @@ def test_a_quoted_scale_is_replaced(checkout):
 
 def test_make_does_what_is_tested_here():
     recipe = (ROOT/"Makefile").read_text().partition("repro: env")[2].partition("\n\n")[0]
+    assert "rehearsal,$(SCALE)),\"$(BIN)\"/python tools/make_rehearsal_data.py" in recipe
     assert "tools/set_scale.py $(SCALE)" in recipe and "dvc repro" in recipe and "exp run" not in recipe
 
 
@@ -129,3 +145,72 @@ def test_make_in_a_folder_with_a_space(tmp_path):
     for target, command in (("repro", "dvc repro"), ("test", "python -m pytest -q"), ("drill", "python tools/drill")):
         made = subprocess.run(["make", "-s", "-o", "env", target], cwd=folder, capture_output=True, text=True)
         assert (made.returncode, made.stdout.strip()) == (0, command), made.stderr
+
+
+# -- the rehearsal
+
+SMALL = {"epochs", "epochs_vit", "search_epochs", "batch_size", "num_workers", "watch"} # what may differ from `paper`
+MISSING = {"CIFAR-10", "CIFAR-100", "Flowers"} # torchvision knows the digests of their files
+
+
+def leaves(section, path=()):
+    "(names of the sections, value) of each parameter"
+    for name, value in section.items():
+        yield from leaves(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
+
+
+def stand_in_for(value):
+    "What the rehearsal has instead: a folder instead of an environment variable, a file instead of a Hub id"
+    if isinstance(value, list):
+        return [stand_in_for(v) for v in value]
+    if isinstance(value, str) and value.startswith("billpsomas/"):
+        return f"data/rehearsal/{value}.pth"
+    return re.sub(r"^\$(?=[A-Z])", "data/rehearsal/", value) if isinstance(value, str) else value
+
+
+def test_rehearsal_is_paper_but_for_what_must_be_small():
+    params = yaml.safe_load((ROOT/"params.yaml").read_text())
+    paper, rehearsal = (dict(leaves(params[scale])) for scale in ("paper", "rehearsal"))
+    assert {path for path in paper if path[-1] not in SMALL | MISSING} <= set(rehearsal)
+    for path, value in rehearsal.items():
+        if path[-1] == "sources":
+            assert set(value) < set(stand_in_for(paper[path]))
+        elif path[-1] in SMALL: # and what paper does not train, the rehearsal does not
+            assert (value == 0) == (paper.get(path, 1) == 0) or path[-1] == "num_workers", path
+        else:
+            assert value == stand_in_for(paper[path]), path
+
+
+@pytest.fixture(scope="module")
+def rehearsal_data(tmp_path_factory):
+    "All generated data sets"
+    folder = tmp_path_factory.mktemp("rehearsal")
+    make_rehearsal_data.make_all(folder)
+    return folder
+
+
+def test_rehearsal_has_every_folder_of_paper(rehearsal_data):
+    names = set(re.findall(r"\$([A-Z]\w+)", (ROOT/"params.yaml").read_text()))
+    assert names == {f.name for f in rehearsal_data.iterdir()}
+
+
+def test_rehearsal_data_open_as_the_published_ones(rehearsal_data):
+    "Each by the reader that the evaluation uses, and every picture of ImageNet in color"
+    at = rehearsal_data
+    train, test = (open_split(at/"IMAGENET", s) for s in ("train", "test"))
+    assert len(train.classes) == 10 and {image.mode for image, _ in (*train, *test)} == {"RGB"}
+    assert [int(read_list(train, at/"SIMCLR"/f"{n}percent.txt").sum()) for n in (1, 10)] == [5, 10]
+    for name in ("roxford5k", "rparis6k"):
+        query, database, truth = open_revisited(at/"REVISITED"/name, name)
+        assert (len(query), len(database), truth[0]["hard"]) == (2, 6, [1, 2])
+    assert open_copydays(at/"COPYDAYS")[2] == [[1], [2]]
+    sets = {name: open_boxed(at/name) for name in ("VOC/VOC2007", "VOC/VOC2012", "COCO")}
+    assert [len(images) for images in sets.values()] == [2, 4, 2]
+    assert set(read_segmented(at/"VOC"/"VOC2012", "val")[1].ravel()) == {0, 17, 18, 255}
+    assert [len(images) for images in open_variants(at/"IN9").values()] == [9]*len(VARIANTS)
+    assert read_groups(at/"IN9"/"in_to_in9.json").tolist() == [*range(9), -1]
+    masks = [read_masks(files) for _, files in open_davis(at/"DAVIS").values()]
+    assert [(m.shape, int(m.max())) for m in masks] == [((3, 480, 910), 1), ((3, 480, 854), 2)]
+    assert [len(open_located(at/name)) for name in ("CUB", "ILSVRC")] == [3, 3]
+    for name in ("food-101", "oxford-iiit-pet"):
+        assert [len(PublishedImages(at/"DATASETS"/name, s)) for s in ("train", "test")] == [8, 8]

@@ -124,7 +124,7 @@ def shown(name, scale):
     params = yaml.safe_load((ROOT/"params.yaml").read_text())
     if ((params.get(scale) or {}).get(name) or {}).get("epochs") != 0:
         return {}
-    scales = [k for k, v in params.items() if isinstance(v, dict)]
+    scales = [k for k, v in params.items() if isinstance(v, dict) and k != "rehearsal"] # whose numbers mean nothing
     for other in reversed(scales): # from large to small, as `last_result` looks
         folder = ROOT/"results"/other/name
         if not (folder/"facts.json").exists():

@@ -128,9 +128,10 @@ def open_variants(
 
 def read_groups(
     file:str|Path, # in_to_in9.json of the published code
-)->np.ndarray: # group of each class of ImageNet, -1: none (1000,)
+)->np.ndarray: # group of each class, -1: none (classes,); of ImageNet 1000
     "Read which of the nine groups each class belongs to"
     table = read_json(file, SOURCE)
-    if set(table) != {str(i) for i in range(1000)} or not set(table.values()) <= set(range(-1, 9)):
-        raise UserError(f"{file} does not give each of 1000 classes a group from -1 to 8", SOURCE)
-    return np.array([table[str(i)] for i in range(1000)])
+    numbers = [str(i) for i in range(len(table))]
+    if not numbers or set(table) != set(numbers) or not set(table.values()) <= set(range(-1, 9)):
+        raise UserError(f"{file} does not give the classes 0, 1, 2 and so on a group from -1 to 8 each", SOURCE)
+    return np.array([table[i] for i in numbers])

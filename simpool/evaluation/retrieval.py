@@ -246,7 +246,8 @@ class PlainUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct"),
                    ("numpy._core.multiarray", "_reconstruct"), ("numpy.core.multiarray", "scalar"),
-                   ("numpy._core.multiarray", "scalar"), ("_codecs", "encode")}
+                   ("numpy._core.multiarray", "scalar"), ("_codecs", "encode"),
+                   ("__builtin__", "bytes")} # of an empty array in protocol 2
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"it wants {module}.{name}")
         return super().find_class(module, name)
