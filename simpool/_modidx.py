@@ -216,6 +216,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.core.format_rows': ('core.html#format_rows', 'simpool/core.py'),
                               'simpool.core.git_commit': ('core.html#git_commit', 'simpool/core.py'),
                               'simpool.core.load_tensors': ('core.html#load_tensors', 'simpool/core.py'),
+                              'simpool.core.loader_processes': ('core.html#loader_processes', 'simpool/core.py'),
                               'simpool.core.machine': ('core.html#machine', 'simpool/core.py'),
                               'simpool.core.machine_slug': ('core.html#machine_slug', 'simpool/core.py'),
                               'simpool.core.matrix_units': ('core.html#matrix_units', 'simpool/core.py'),

@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .checkpoint import config_key, load_state, previous_path, rng_state, save_state, set_rng_state
-from .core import UserError, progress, tensors_digest
+from .core import UserError, loader_processes, progress, tensors_digest
 from .data.images import images_digest
 from .model import structure_digest
 from .monitor import LoaderMonitor
@@ -474,8 +474,8 @@ def load_rest(
     batches.set_epoch(run.epoch)
     batches.unreadable = dict(run.unreadable)
     pin, generator = device.type == "cuda", batches.generator(run.batch)
-    loader = DataLoader(Rest(batches, run.batch), None, num_workers=num_workers, pin_memory=pin, generator=generator,
-                        worker_init_fn=ignore_signals)
+    loader = DataLoader(Rest(batches, run.batch), None, num_workers=loader_processes(num_workers), pin_memory=pin,
+                        generator=generator, worker_init_fn=ignore_signals)
     return LoaderMonitor(loader, device)
 
 # %% ../nbs/43_loop.ipynb #6f13d04d

@@ -2,6 +2,7 @@
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,6 +15,9 @@ from simpool.data.scenes import load_scenes
 from simpool.reproduce.results import read_run, read_table, run_paths
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT/"tools"))
+from make_rehearsal_data import make_all  # noqa: E402
+
 POOLS = "baseline", "simpool"
 
 
@@ -262,6 +266,33 @@ def test_from_a_class_folder(project, results, monkeypatch):
     assert not {"mass", "novel"} & set(bars.columns), "no masks, no novel objects"
     knn, _ = read_table(photos/"knn")
     assert set(knn.split) == {"test"} and len(knn) == 16 and len(read_table(photos/"table_2")[0]) == 2
+
+
+BENCHMARKS = dict( # experiment -> its parameters that name folders, rows of a network; small pictures only
+    lowshot=(dict(few=[.01, .1], lists={.01: "$PUBLISHED/SIMCLR/1percent.txt"}), 2),
+    retrieval=(dict(benchmarks=["$PUBLISHED/REVISITED/roxford5k", "$PUBLISHED/COPYDAYS"]), 9),
+    table_7=(dict(benchmark="$PUBLISHED/IN9"), 8),
+    segmentation=(dict(benchmark="$PUBLISHED/VOC/VOC2012", size=64), 1),
+    attention=(dict(benchmarks=["$PUBLISHED/CUB", "$PUBLISHED/ILSVRC"]), 2),
+)
+
+
+def test_published_benchmarks(project, results, monkeypatch):
+    "As at scale `paper`: in their own layouts, and with processes that read images"
+    make_all(project/"published")
+    monkeypatch.setenv("PUBLISHED", str(project/"published"))
+    places = dict(data="data/sets/published", results="results/published", scale="published")
+    run(project, "data", monkeypatch, source="$PUBLISHED/IMAGENET", data="data/sets/published")
+    for pool in POOLS:
+        run(project, "train_supervised", monkeypatch, **places, pool=pool, epochs=1, warmup_epochs=0, batch_size=10)
+    for notebook, (parameters, rows) in BENCHMARKS.items():
+        workers = {} if notebook == "segmentation" else dict(num_workers=1)
+        run(project, notebook, monkeypatch, **places, **parameters, **workers, runs=["supervised-vit"], workers=2)
+        table, _ = read_table(project/"results"/"published"/notebook)
+        if "weights" in table:
+            table = table[table.weights == "trained"]
+        counts = table[table.pool.isin(["cls", "simpool"])].value_counts("pool")
+        assert counts.tolist() == [rows, rows], (notebook, table)
 
 
 def test_the_benchmark(project, monkeypatch):

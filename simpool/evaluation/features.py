@@ -37,6 +37,7 @@ from simpool.core import (
     atomic_path,
     autocast,
     check_setting,
+    loader_processes,
     progress,
     read_json,
     tensors_digest,
@@ -63,7 +64,7 @@ def eval_loader(
 )->DataLoader: # batches (B, C, size, size) uint8, in the order of the dataset
     "Return the center views of a dataset in batches"
     collate = partial(stack_centers, size=size, view=view)
-    return DataLoader(images, batch_size, collate_fn=collate, num_workers=num_workers)
+    return DataLoader(images, batch_size, collate_fn=collate, num_workers=loader_processes(num_workers))
 
 # %% ../../nbs/50_evaluation.features.ipynb #700b1819
 def to_table(
