@@ -156,6 +156,25 @@ def coco(folder, pictures):
             annotations.append(dict(image_id=9 + 16*i, bbox=box, iscrowd=crowd, category_id=18))
     write(folder/"annotations"/"instances_train2014.json", json.dumps(dict(images=images, annotations=annotations)))
     write(folder/"coco_20k_filenames.txt", "\n".join(names) + "\n")
+    for split, n in (("train2017", 4), ("val2017", 2)):
+        write(folder/"annotations"/f"instances_{split}.json", json.dumps(instances(folder/split, pictures, n)))
+
+
+def instances(folder, pictures, n):
+    "Objects of COCO 2017, with outlines; the first picture has none"
+    images, annotations = [], []
+    for i in range(n):
+        name, (image, mask) = f"{i + 9:012d}.jpg", pictures.next((640, 480))
+        save(image, folder/name)
+        images.append(dict(id=i + 9, file_name=name, width=image.width, height=image.height))
+        x0, y0, x1, y1 = (float(v) for v in mask_box(mask))
+        outline = [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        if i:
+            side = x1 - x0, y1 - y0
+            annotations.append(dict(id=i, image_id=i + 9, category_id=18 + i % 2, iscrowd=0, bbox=[x0, y0, *side],
+                                    area=side[0]*side[1], segmentation=outline))
+    categories = [dict(id=18, name="dog"), dict(id=19, name="horse")]
+    return dict(images=images, annotations=annotations, categories=categories)
 
 
 def imagenet_9(folder, pictures):
