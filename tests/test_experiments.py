@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from simpool.data.scenes import load_scenes
 from simpool.reproduce.results import read_run, read_table, run_paths
@@ -293,6 +293,32 @@ def test_published_benchmarks(project, results, monkeypatch):
             table = table[table.weights == "trained"]
         counts = table[table.pool.isin(["cls", "simpool"])].value_counts("pool")
         assert counts.tolist() == [rows, rows], (notebook, table)
+
+
+def test_detection_on_coco(project, results, monkeypatch):
+    "COCO's layout, masks and the settings of scale `paper`, on a few images of three sizes"
+    scenes = load_scenes(project/"data/sets/scratch/train.npz")
+    for name, index in dict(train2017=range(8), val2017=range(8, 12)).items():
+        contents = dict(images=[], annotations=[], categories=[dict(id=3*c + 1, name=f"class {c}") for c in range(12)])
+        (project/"coco"/name).mkdir(parents=True)
+        for i in index:
+            image, (x0, y0, x1, y1) = Image.fromarray(scenes["image"][i]), map(int, scenes["box"][i])
+            more = 16*(i % 3) # to the right and below
+            image = ImageOps.expand(image, (0, 0, more, 2*more))
+            image.save(project/"coco"/name/f"{i:012}.jpg")
+            contents["images"].append(dict(id=i, file_name=f"{i:012}.jpg", width=image.width, height=image.height))
+            contents["annotations"].append(dict(
+                id=i + 1, image_id=i, category_id=3*int(scenes["label"][i]) + 1, iscrowd=int(i == 3),
+                bbox=[x0, y0, x1 - x0, y1 - y0], area=(x1 - x0)*(y1 - y0),
+                segmentation=[[x0, y0, x1, y0, x1, y1, x0, y1]]))
+        (project/"coco"/"annotations").mkdir(exist_ok=True)
+        (project/"coco"/"annotations"/f"instances_{name}.json").write_text(json.dumps(contents))
+    monkeypatch.setenv("COCO", str(project/"coco"))
+    run(project, "detection", monkeypatch, runs=["supervised-vit"], benchmark="$COCO", masks=True, n_train=0,
+        n_images=0, batch_size=3, optimizer="sgd", schedule="steps", image_size=[48, 64], precision="bf16", workers=0)
+    found, facts = read_table(results/"detection")
+    assert set(found.split) == {"val"} and set(found.of) == {"box", "mask"} and len(found) == 8
+    assert facts["data"]["train"] == dict(images=8, objects=8) and facts["benchmark"] == "$COCO"
 
 
 def test_the_benchmark(project, monkeypatch):
