@@ -23,7 +23,6 @@ import glob
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import platform
 import random
@@ -101,7 +100,7 @@ def loader_processes(
     num_workers:int, # processes that were asked for
 )->int: # processes that a loader may start; 0 inside a process of joblib
     "Leave a loader without processes where it has no core for them"
-    return 0 if multiprocessing.get_start_method(allow_none=True) == "loky" else num_workers
+    return 0 if torch.multiprocessing.get_start_method(allow_none=True) == "loky" else num_workers
 
 # %% ../nbs/00_core.ipynb #eeddc27e
 def bf16_pays(

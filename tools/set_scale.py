@@ -15,7 +15,7 @@ from stages import ROOT, did_you_mean, fail, read_params  # noqa: E402
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scale", help="a scale of params.yaml: smoke, mini, small, paper")
+    parser.add_argument("scale", help="a scale of params.yaml: smoke, mini, small, paper, rehearsal")
     scale = parser.parse_args().scale
     scales = [k for k, v in read_params().items() if isinstance(v, dict)]
     if scale not in scales:
