@@ -349,7 +349,7 @@ def check_tokens(
     if np.shape(grid) != (2,) or x.ndim != 3 or not x.numel() or x.shape[1] != grid[0]*grid[1]:
         raise UserError(f"tokens have shape {tuple(x.shape)}, the grid is {grid}",
                         "give one row per patch, without the class token: (B, h*w, D)")
-    return check_finite(x if x.is_floating_point() else x.float(), "tokens")
+    return check_finite(x if x.is_floating_point() else x.float(), "tokens").cpu()
 
 def patch_similarity(
     tokens, # features of the patches (B, N, D), or (N, D) of one image

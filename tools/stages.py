@@ -26,7 +26,8 @@ def fail(message):
 def did_you_mean(name, known):
     "The nearest known name, or all of them, as the end of a sentence"
     near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else f": choose one of {', '.join(sorted(known))}"
+    shown = [name if name.isprintable() else repr(name) for name in sorted(known)] # a sentence is one line
+    return f"; did you mean {near[0]!r}?" if near else f": choose one of {', '.join(shown)}"
 
 
 def read_params(file="params.yaml"):

@@ -43,7 +43,16 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 # %% ../../nbs/62_evaluation.detection.ipynb #b7fd0aff
-from ..core import UserError, autocast, check_setting, check_settings, progress, read_json, seed_everything
+from simpool.core import (
+    UserError,
+    autocast,
+    check_setting,
+    check_settings,
+    loader_processes,
+    progress,
+    read_json,
+    seed_everything,
+)
 from ..data.images import read_image
 from ..data.scenes import load_scenes
 from ..data.transforms import MEAN, STD, stack_images, to_channels
@@ -97,7 +106,7 @@ class DetectionFeatures(nn.Module):
             self.strides, self.indices = [int(stride/s) for s in scales], None
             self.pyramid = nn.ModuleList(level_layers(model.embed_dim, s, channels) for s in scales)
         self.size_divisible = max(32, self.strides[-1]) if self.indices else math.lcm(patch_side, self.strides[-1])
-        self.coarsest = LastLevelMaxPool()
+        self.coarsest, self.precision = LastLevelMaxPool(), "fp32" # of the network and its pyramid
 
 # %% ../../nbs/62_evaluation.detection.ipynb #e5b86f09
 @patch
@@ -132,11 +141,13 @@ def forward(
     images:Tensor, # (B, C, H, W), normalized; sides are multiples of `size_divisible`
 )->dict[str, Tensor]: # "0", "1", ... and "pool", from fine to coarse, (B, channels, H/stride, W/stride) each
     "Compute the feature pyramid"
-    if self.indices:
-        levels = list(self.pyramid(OrderedDict(enumerate(self.stage_maps(images)))).values())
-    else:
-        x = self.last_map(images)
-        levels = [layers(x) for layers in self.pyramid]
+    with autocast(images.device, self.precision):
+        if self.indices:
+            levels = list(self.pyramid(OrderedDict(enumerate(self.stage_maps(images)))).values())
+        else:
+            x = self.last_map(images)
+            levels = [layers(x) for layers in self.pyramid]
+    levels = [level.float() for level in levels] # boxes of large images need float32
     maps, names = self.coarsest(levels, levels, [str(i) for i in range(len(levels))])
     return OrderedDict(zip(names, maps))
 
@@ -470,6 +481,7 @@ class DetectionTask:
     ):
         self.config, self.device = config, device
         self.network = set_memory_format(detector, device).train()
+        self.network.backbone.precision = config.precision
         self.optimizer = create_optimizer(config.optimizer, param_groups(self.network))
         self.lr = rate_of_steps(config, steps_per_epoch)
         self.parts = dict(model=self.network, optimizer=self.optimizer)
@@ -490,8 +502,7 @@ def step(
     "Update the detector once"
     images = [x.to(self.device, non_blocking=True).float()/255 for x in batch[0]]
     targets = [{k: v.to(self.device, non_blocking=True) for k, v in target.items()} for target in batch[1]]
-    with autocast(self.device, self.config.precision):
-        losses = self.network(images, targets)
+    losses = self.network(images, targets)
     loss = sum(losses.values())
     self.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -540,6 +551,7 @@ def train_detector(
     task = DetectionTask(detector, config, len(images)//config.batch_size, device)
     batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
     log = fit(task, batches, config.epochs, run_dir, identity, num_workers, desc, **options)
+    task.network.backbone.precision = "fp32"
     return end_training(task.network), log
 
 # %% ../../nbs/62_evaluation.detection.ipynb #b72a19b3
@@ -570,7 +582,7 @@ def detect(
     "Find the objects of images"
     detector, found = detector.to(device).eval(), []
     pictures = Pictures(images, detector.backbone.model.in_chans)
-    loader = DataLoader(pictures, batch_size, collate_fn=list, num_workers=num_workers)
+    loader = DataLoader(pictures, batch_size, collate_fn=list, num_workers=loader_processes(num_workers))
     for batch in progress(loader, "detect"):
         for one in detector([x.to(device) for x in batch]):
             row = {name: one[name].float().cpu().numpy() for name in ("boxes", "scores")}

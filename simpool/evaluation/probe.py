@@ -301,5 +301,6 @@ def probe_maps(
     pool = fitted.probes[fitted.best if i is None else i].pool
     if not getattr(pool, "has_attention", False):
         return None
-    maps = [pool(rows.float(), return_attn=True)[1].flatten(2).mean(1) for rows in tokens.split(512)]
+    device = fitted.classes.device
+    maps = [pool(rows.to(device).float(), return_attn=True)[1].flatten(2).mean(1) for rows in tokens.split(512)]
     return torch.cat(maps).unflatten(1, grid)
