@@ -21,6 +21,13 @@ def test_ruff():
     assert run.returncode == 0, run.stdout[-3000:]
 
 
+def test_modules_use_no_name_of_a_hidden_cell():
+    "A notebook runs with what its hidden cells import; the module has the exported cells only"
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "simpool"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_exported_cells_are_short(path):
     for cell in nbformat.read(path, 4).cells:
