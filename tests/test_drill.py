@@ -79,7 +79,7 @@ SILENT, RAISED = "silent wrong result", "traceback"
 PLANTED = { # fault -> hunt, share, kind of what is found
     gray_images: (hunt_images, .002, SILENT), one_percent_off: (hunt_poolings, .01, SILENT),
     votes_that_overflow: (hunt_knn, .01, SILENT), no_checksum: (hunt_files, .1, SILENT),
-    no_ranges: (hunt_parameters, .02, SILENT), random_state_lost: (hunt_runs, .12, SILENT),
+    no_ranges: (hunt_parameters, .02, SILENT), random_state_lost: (hunt_runs, .2, SILENT),
     error_in_a_command: (hunt_commands, .01, RAISED)}
 
 
