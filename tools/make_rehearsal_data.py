@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from simpool.core import find_stored
 from simpool.data.scenes import load_stamps, make_scenes, mask_box
 from simpool.evaluation.backgrounds import VARIANTS
 from simpool.evaluation.video import scene_clip
@@ -43,7 +44,8 @@ CARDS = dict( # released network -> case of tests/golden with its names and shap
 class Pictures:
     "Hand out pictures and the masks of their objects, one after the other"
     def __init__(self, n=24, side=375):
-        self.scenes, self.n, self.given = make_scenes(load_stamps(), "train", n, side), n, 0
+        stamps = load_stamps(find_stored(ROOT/"data"/"stamps"/"stamps.npz")) # also where another folder is worked in
+        self.scenes, self.n, self.given = make_scenes(stamps, "train", n, side), n, 0
 
     def next(self, size=None):
         "A picture (PIL image) and its mask (H, W) bool; a scene, continued to the right or below"

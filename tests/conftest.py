@@ -1,0 +1,18 @@
+"""Tests call tools' `main`, which changes the process it runs in as if nothing came after."""
+import os
+import signal
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def process_as_before():
+    "Give the next test the working directory, the environment and the signal handlers that this one began with"
+    folder, environment = os.getcwd(), dict(os.environ)
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
