@@ -14,7 +14,7 @@ import yaml
 from simpool.data.images import PublishedImages, open_split
 from simpool.evaluation.backgrounds import VARIANTS, open_variants, read_groups
 from simpool.evaluation.detection import open_detection
-from simpool.evaluation.discovery import open_boxed
+from simpool.evaluation.discovery import open_boxed, open_objects
 from simpool.evaluation.linear import read_list
 from simpool.evaluation.localization import open_located
 from simpool.evaluation.retrieval import open_copydays, open_revisited
@@ -209,6 +209,7 @@ def test_rehearsal_data_open_as_the_published_ones(rehearsal_data):
     assert [len(images) for images in sets.values()] == [2, 4, 2]
     assert [len(open_detection(at/"COCO", split)) for split in ("train", "val")] == [4, 2]
     assert set(read_segmented(at/"VOC"/"VOC2012", "val")[1].ravel()) == {0, 17, 18, 255}
+    assert set(open_objects(at/"VOC"/"VOC2012").objects(0).ravel()) == {0, 1, 255}
     assert [len(images) for images in open_variants(at/"IN9").values()] == [9]*len(VARIANTS)
     assert read_groups(at/"IN9"/"in_to_in9.json").tolist() == [*range(9), -1]
     masks = [read_masks(files) for _, files in open_davis(at/"DAVIS").values()]

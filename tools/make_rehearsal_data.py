@@ -126,7 +126,7 @@ def copydays(folder, pictures):
 
 
 def voc(folder, pictures):
-    "PASCAL VOC 2007 and 2012: boxes, and pixels with classes for 2012"
+    "PASCAL VOC 2007 and 2012: boxes, and for 2012 pixels with classes and with numbers of objects"
     for year, names in ((2007, ["000005", "000007"]), (2012, [f"2007_{i:06d}" for i in (32, 39, 63, 68)])):
         place = folder/f"VOC{year}"
         for i, name in enumerate(names):
@@ -138,7 +138,8 @@ def voc(folder, pictures):
             write(place/"Annotations"/f"{name}.xml", f"<annotation><filename>{name}.jpg</filename>{one}</annotation>")
             if year == 2012:
                 border = mask ^ np.roll(mask, 3, 0)
-                save_numbers(np.where(border, 255, mask*(20 - i)), place/"SegmentationClass"/f"{name}.png")
+                for kind, number in (("Class", 20 - i), ("Object", 1)):
+                    save_numbers(np.where(border, 255, mask*number), place/f"Segmentation{kind}"/f"{name}.png")
         write(place/"ImageSets"/"Main"/"trainval.txt", "\n".join(names) + "\n")
         for split, part in (("train", names[:2]), ("val", names[2:])):
             write(place/"ImageSets"/"Segmentation"/f"{split}.txt", "\n".join(part) + "\n")
