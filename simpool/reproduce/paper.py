@@ -681,7 +681,7 @@ PLACES += ( # DINO and BAM
     ("DINO, Table 12", ("lowshot",), "other methods"),
     ("DINO, appendix: settings", ("recipes",), "those that the study does not try"),
     ("DINO, Figures 1, 3, 8, 10", ("attention", "emergence"), "single heads: simpool.show_attention draws them"),
-    ("DINO, Figure 4", ("attention",), "VOC12: evaluation.discovery opens it, but no stage uses it"),
+    ("DINO, Figure 4", ("attention",), "VOC12 only at `paper`, with its folder"),
     ("DINO, Figures 5, 6, 11", (), "patch size and throughput; kinds of teachers; t-SNE of classes"),
     ("DINO, Figure 7", (), "42_monitor has its two entropies"),
     ("BAM, linear probing, few labels", ("linear", "lowshot"), ""),
