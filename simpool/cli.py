@@ -359,7 +359,8 @@ def add_training(
     add("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
     add("--resume-from", type=file_path, help="checkpoint of a run with other settings to start from")
     add("--resume-what", choices=("all", "weights"), default="all", help="what to take of it (%(default)s)")
-    add("--skip-unreadable", type=number(0), default=0, help="images that may be unreadable; one more ends the run (0)")
+    add("--skip-unreadable", type=number(0), help="images that may be unreadable, each replaced by the next one; one "
+        "more ends the run; if not given, 0.1 %% of the images, at least 3")
     add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
 
 # %% ../nbs/80_cli.ipynb #00c054a1

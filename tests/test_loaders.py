@@ -103,6 +103,7 @@ DAMAGED = TRAINING.replace("    fit(", """    class Damaged(torch.utils.data.Dat
                 raise OSError("40.png cannot be read")
             return images[i]
     fit(""").replace("DeterministicBatches(images", "DeterministicBatches(Damaged()")
+DAMAGED = DAMAGED.replace("every_s", "skip_unreadable=0, every_s")
 
 
 def test_an_error_in_a_process_of_the_loader_ends_the_run(tmp_path):
