@@ -14,6 +14,7 @@ Modules:
 - `simpool.data.images`: All image sources as one kind of dataset: scenes, class folders, flat folders, published data sets
 - `simpool.data.multicrop`: Two global and several local views of each image, as DINO makes them
 - `simpool.data.scenes`: Labeled scenes with exact object masks, composed from the bundled photo cut-outs
+- `simpool.data.shards`: Millions of images in a few large files, on a disk or on a server, read at random without unpacking
 - `simpool.data.transforms`: From PIL images to the input of a network: random crops, colors, blur, normalization
 - `simpool.dino`: Self-distillation without labels: DINO's loss, center and temperatures, teacher and head
 - `simpool.evaluation.backgrounds`: Does a classifier look at the object or at the background? Eight variants of each picture

@@ -1,0 +1,151 @@
+"Shards: other programs read them, and a training from them is the training from the folder, to the byte."
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simpool.cli import main
+from simpool.core import load_tensors
+from simpool.data.images import FolderImages, open_split
+from simpool.data.shards import pack
+from simpool.loop import DeterministicBatches, fit
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    "A folder of 96 JPEGs in three classes, and its shards"
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(96):
+        file = root/"photos"/"train"/f"class-{i % 3}"/f"{i:03d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (4, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((40 + i % 7, 40 + i % 5), Image.Resampling.BICUBIC).save(file, quality=90)
+    assert main(["pack", str(root/"photos"), str(root/"shards"), "--shard-mb", ".03", "--verify"]) == 0
+    return root
+
+
+@pytest.fixture
+def server(photos):
+    "A server of these shards that fails one request in twenty"
+    class Flaky(BaseHTTPRequestHandler):
+        protocol_version, wbufsize = "HTTP/1.1", -1
+        lock, draws, failed, asked = threading.Lock(), np.random.default_rng(0), [], []
+
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            path, wanted = photos/"shards"/self.path.lstrip("/"), self.headers.get("Range")
+            with self.lock:
+                fault = int(self.draws.integers(3)) if self.draws.random() < .05 else None
+                (self.asked if fault is None else self.failed).append((self.path, wanted))
+            if fault == 0 or not path.exists():
+                return self.send_error(503 if fault == 0 else 404)
+            if fault == 1: # hangs up without an answer
+                self.close_connection = True
+                return
+            data = path.read_bytes()
+            a, b = map(int, wanted[6:].split("-")) if wanted else (0, len(data) - 1)
+            self.send_response(206 if wanted else 200)
+            self.send_header("Content-Length", str(b + 1 - a))
+            self.end_headers()
+            self.wfile.write(data[a:b+1] if fault is None else data[a:(a+b)//2]) # or stops in the middle
+            self.close_connection = fault == 2
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{running.server_port}", Flaky
+    running.shutdown()
+    running.server_close()
+
+
+def test_webdataset_reads_them(photos):
+    webdataset = pytest.importorskip("webdataset")
+    images = FolderImages(photos/"photos"/"train")
+    shards = sorted(map(str, (photos/"shards"/"train").glob("*.tar")))
+    assert len(shards) > 2
+    read = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert [s["jpg"] for s in read] == [f.read_bytes() for f in images.files]
+    assert [int(s["cls"]) for s in read] == images.label.tolist()
+    decoded = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("jpg", "cls"))
+    assert all(np.array_equal(a, b) and y == label for (a, y), (b, label) in zip(decoded, images, strict=True))
+
+
+def test_we_read_what_webdataset_writes(photos):
+    webdataset = pytest.importorskip("webdataset")
+    images, out = FolderImages(photos/"photos"/"train"), photos/"theirs"/"train"
+    out.mkdir(parents=True)
+    with webdataset.ShardWriter(str(out/"%03d.tar"), maxcount=40, verbose=0) as writer:
+        for i, file in enumerate(images.files):
+            writer.write({"__key__": f"{i:06d}", "jpg": file.read_bytes(), "cls": int(images.label[i])})
+    read = open_split(photos/"theirs", "train")
+    assert read.label.tolist() == images.label.tolist() and read.classes == ("0", "1", "2")
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(read, images, strict=True))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_sample_is_seen_once_per_epoch_though_requests_fail(server, photos, num_workers):
+    "Asked of the training loop itself: its steps see every image once, and the failures stay below it"
+    address, handler = server
+    images, seen = open_split(address, "train"), []
+    names = {np.asarray(image).tobytes(): i for i, (image, _) in enumerate(FolderImages(photos/"photos"/"train"))}
+    class Task:
+        parts = {}
+        def step(self, batch, step, epoch):
+            seen.extend((epoch, names[pixels]) for pixels in batch)
+            return dict(loss=torch.tensor(0.))
+    batches = DeterministicBatches(images, lambda im, y, rng: [np.asarray(i).tobytes() for i in im], 16, 0)
+    log = fit(Task(), batches, 3, num_workers=num_workers)
+    assert sorted(seen) == [(epoch, i) for epoch in range(3) for i in range(96)]
+    assert len(handler.failed) > 5 and all("unreadable" not in row for row in log)
+
+
+def test_training_from_shards_is_training_from_the_folder(server, photos, tmp_path):
+    "Weights and log, with and without worker processes, from a disk and over a network that fails"
+    found = {}
+    for name, data, workers in (("folder", photos/"photos", 0), ("shards", photos/"shards", 2), ("http", server[0], 0),
+                                ("http-2", server[0], 2)):
+        out = tmp_path/f"{name}.safetensors"
+        command = ["pretrain", "dino", "--data", data, "--out", out, "--backbone", "vit_toy", "--img-size", 32,
+                   "--global-size", 32, "--local-size", 16, "--n-local", 2, "--out-dim", 64, "--batch-size", 32,
+                   "--epochs", 2, "--num-workers", workers, "--device", "cpu"]
+        assert main([str(word) for word in command]) == 0
+        found[name] = load_tensors(out)[0]
+    weights = found.pop("folder")
+    assert len(found) == 3
+    for name, others in found.items():
+        assert weights.keys() == others.keys()
+        assert all(torch.equal(weights[k], others[k]) for k in weights), name
+    assert server[1].failed
+
+
+def test_a_killed_packing_goes_on(photos, tmp_path):
+    "Killed in the middle of a shard, it ends with the same files, and leaves nothing else behind"
+    words = """
+import os, signal, sys
+import simpool.data.shards as shards
+write, member, n = shards.write_shard, shards.add_member, 0
+def add(*args):
+    global n
+    n += 1
+    if n == 60:
+        os.kill(os.getpid(), signal.SIGKILL)
+    member(*args)
+shards.add_member = add
+shards.pack(sys.argv[1], sys.argv[2], .03)
+"""
+    command = [sys.executable, "-c", words, photos/"photos"/"train", tmp_path/"out"]
+    assert subprocess.run(command, capture_output=True).returncode == -9
+    finished = len(list((tmp_path/"out").glob("*.tar")))
+    assert 0 < finished < len(list((photos/"shards"/"train").glob("*.tar")))
+    pack(photos/"photos"/"train", tmp_path/"out", .03)
+    names = {file.name for file in (photos/"shards"/"train").iterdir()}
+    assert names == {file.name for file in (tmp_path/"out").iterdir()}
+    for file in (photos/"shards"/"train").iterdir():
+        assert file.read_bytes() == (tmp_path/"out"/file.name).read_bytes(), file.name
