@@ -15,11 +15,12 @@ __all__ = ['PEERS', 'TOLERANCES', 'SHARES', 'CLOSE', 'f32', 'bf16', 'SIZES', 'TI
            'check_agreement', 'pass_through', 'bench_case', 'bench_layer', 'bench_memory', 'missing_peers',
            'LightlyStep', 'CropsWithoutColors', 'our_step', 'lightly_step', 'other_steps', 'step_contenders',
            'bench_step', 'pairwise_loss', 'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs',
-           'open_jpeg', 'view_contenders', 'one_core', 'bench_views', 'class_vectors', 'faiss_search', 'sklearn_search',
-           'knn_contenders', 'bench_knn', 'feature_vectors', 'logistic_value', 'reach_loss', 'sklearn_settings',
-           'fit_sklearn', 'path_losses', 'our_tolerance', 'logistic_contenders', 'bench_logistic', 'bench_linear',
-           'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part', 'check_request', 'run_in_process', 'bench',
-           'printed_row', 'format_bench', 'goals_page']
+           'open_jpeg', 'view_contenders', 'one_core', 'bench_views', 'write_photos', 'crop_batch', 'input_contenders',
+           'torchvision_jpeg', 'opencv_jpeg', 'decoders', 'bench_input', 'class_vectors', 'faiss_search',
+           'sklearn_search', 'knn_contenders', 'bench_knn', 'feature_vectors', 'logistic_value', 'reach_loss',
+           'sklearn_settings', 'fit_sklearn', 'path_losses', 'our_tolerance', 'logistic_contenders', 'bench_logistic',
+           'bench_linear', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part', 'check_request',
+           'run_in_process', 'bench', 'printed_row', 'format_bench', 'goals_page']
 
 # %% ../../nbs/76_reproduce.bench.ipynb #4dc8b115
 import copy
@@ -29,7 +30,9 @@ import io
 import itertools
 import json
 import statistics
+import tempfile
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,18 +48,23 @@ from fastcore.basics import patch
 from PIL import Image, ImageFilter, ImageOps
 from timm.layers.other_pool import SimPool1d, SimPool2d
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 # %% ../../nbs/76_reproduce.bench.ipynb #1be3076b
 from ..core import UserError, format_rows, progress, saved_activations
 
 # %% ../../nbs/76_reproduce.bench.ipynb #92e086b7
+from ..data.images import FolderImages
 from ..data.multicrop import MultiCrop
 from ..data.scenes import load_stamps, make_scenes
-from ..data.transforms import MEAN, STD, normalize
+from ..data.shards import ShardImages, pack
+from ..data.transforms import MEAN, STD, normalize, random_crop, stack_images
 from ..dino import DINOLoss, ema_update
 from ..evaluation.knn import neighbors, vote
 from ..evaluation.linear import LinearHeads, LogisticLoss, default_path, fit_linear, fit_logistic
+from ..loop import DeterministicBatches
 from ..model import baseline_pool, create_model
 from ..optim import create_optimizer, param_groups, set_rates
 from ..pretrain import DINOConfig, DINOTask
@@ -555,6 +563,96 @@ def bench_views(
             rows += [r | dict(images_per_s=1e3*n/r["ms"]) for r in new]
     return rows
 
+# %% ../../nbs/76_reproduce.bench.ipynb #b30a07de
+def write_photos(
+    folder:Path, # folder to write to: two classes
+    size:int, # side of the images in pixels
+    n:int, # number of images
+):
+    "Write scenes as a folder of JPEG files"
+    for i, file in enumerate(jpegs(size, n)):
+        path = folder/f"class-{i % 2}"/f"{i:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file)
+
+def crop_batch(
+    size:int, # side of the crops in pixels
+    images:list[Image.Image], # images
+    labels:list[int], # class ids
+    rng:np.random.Generator, # source of randomness
+)->tuple[Tensor, Tensor]: # crops (B, 3, size, size) uint8, labels (B,)
+    "Cut a random resized crop of each image"
+    return stack_images([random_crop(rng, image, size, (.08, 1.)) for image in images]), torch.tensor(labels)
+
+# %% ../../nbs/76_reproduce.bench.ipynb #8b238819
+def input_contenders(
+    folder:Path, # folder of `write_photos`
+    shards:Path, # its shards
+    size:int, # side of the crops in pixels
+    batch_size:int, # images per batch
+)->dict: # name -> function without arguments that loads an epoch
+    "Make the contenders that load batches of crops"
+    crop = transforms.Compose([transforms.RandomResizedCrop(size, interpolation=Image.Resampling.BICUBIC),
+                               transforms.RandomHorizontalFlip(), transforms.PILToTensor()])
+    theirs = DataLoader(ImageFolder(folder, crop), batch_size, shuffle=True, drop_last=True)
+    contenders = {"torchvision": lambda: list(theirs)}
+    for name, images in (("ours", FolderImages(folder)), ("ours, shards", ShardImages(shards))):
+        batches = DeterministicBatches(images, partial(crop_batch, size), batch_size, 0)
+        contenders[name] = partial(list, DataLoader(batches, None))
+    return contenders
+
+# %% ../../nbs/76_reproduce.bench.ipynb #b2ca72fd
+def torchvision_jpeg(
+    file:bytes, # JPEG file
+)->np.ndarray: # (H, W, 3) uint8
+    "Decode with torchvision, whose decoders now live in TorchCodec under the same names"
+    installed = importlib.util.find_spec("torchcodec")
+    found = importlib.import_module("torchcodec.decoders" if installed else "torchvision.io")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pixels = found.decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8))
+    return pixels.permute(1, 2, 0).contiguous().numpy()
+
+def opencv_jpeg(
+    file:bytes, # JPEG file
+)->np.ndarray: # (H, W, 3) uint8
+    "Decode with OpenCV, which would otherwise turn the image as its EXIF orientation says"
+    pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+def decoders()->dict: # name -> function from a JPEG file to an image of Pillow
+    "List the decoders that are installed"
+    found = {"Pillow": open_jpeg, "OpenCV": lambda file: Image.fromarray(opencv_jpeg(file)),
+             "torchvision": lambda file: Image.fromarray(torchvision_jpeg(file))}
+    if importlib.util.find_spec("simplejpeg"):
+        decode = importlib.import_module("simplejpeg").decode_jpeg
+        found["simplejpeg"] = lambda file: Image.fromarray(decode(file))
+    return found
+
+# %% ../../nbs/76_reproduce.bench.ipynb #a56a8313
+def bench_input(
+    cases:list[tuple], # side of the images, side of the crops, number of images
+    rounds:int, # rounds that count
+)->list[dict]: # one row per case and contender, with `images_per_s`, and `differ` of the decoders
+    "Time decoding, and the way from files to batches, on one core"
+    rows = []
+    with one_core():
+        for side, size, n in progress(cases, "input"):
+            files, own = jpegs(side, n), decoders()
+            calls = {name: (lambda f=f: [f(file) for file in files]) for name, f in own.items()}
+            seconds = time_contenders(calls, rounds)
+            new = as_rows(seconds, "Pillow", part="input", case=f"decode, {side} px")
+            for r in new:
+                same = [np.array_equal(own[r["contender"]](file), open_jpeg(file)) for file in files]
+                r["differ"] = same.count(False)
+            with tempfile.TemporaryDirectory() as d:
+                write_photos(Path(d, "photos"), side, n)
+                pack(Path(d, "photos"), Path(d, "shards"))
+                loads = input_contenders(Path(d, "photos"), Path(d, "shards"), size, n//2)
+                new += as_rows(time_contenders(loads, rounds), "torchvision", part="input", case=f"crops, {side} px")
+            rows += [r | dict(images_per_s=1e3*n/r["ms"]) for r in new]
+    return rows
+
 # %% ../../nbs/76_reproduce.bench.ipynb #8334745b
 def class_vectors(
     n:int, # number of training vectors
@@ -791,6 +889,7 @@ SIZES["smoke"] = dict(
     losses=[(4, 256, 4)],
     optimizer="resnet10t",
     views=[(64, MultiCrop(32, 16, 2), 4)],
+    input=[(64, 32, 8)],
     knn=[(2000, 100, 32, 5)],
     logistic=[(300, 16, 4, 20)],
     sgd=[(512, 16, 4)],
@@ -817,6 +916,7 @@ SIZES["cpu"] = dict(
     losses=[(16, k, 8) for k in (1024, 8192, 65536)],
     optimizer="vit_small_patch16_224",
     views=[(500, MultiCrop(), 8), (256, MultiCrop(), 8), (64, MultiCrop(32, 16), 32)],
+    input=[(500, 224, 32), (256, 224, 32)],
     knn=[(50_000, 5000, 384, 20), (50_000, 5000, 384, 200)],
     logistic=[(5000, 128, 12, 20), (10_000, 384, 100, 20), (50_000, 384, 1000, 1)],
     sgd=[(5000, 128, 12), (20_000, 384, 1000)],
@@ -838,6 +938,7 @@ SIZES["cuda"] = dict(
     losses=[(64, k, 8) for k in (4096, 65536)],
     optimizer="vit_small_patch16_224",
     views=[(500, MultiCrop(), 8)],
+    input=[(500, 224, 32)],
     knn=[(50_000, 5000, 384, 20)],
     logistic=[(10_000, 384, 100, 20)],
     sgd=[(20_000, 384, 1000)],
@@ -878,7 +979,7 @@ def bench_sweep(
     return [r | dict(part="sweep") for r in rows]
 
 # %% ../../nbs/76_reproduce.bench.ipynb #34fd550c
-PARTS = ("layer", "memory", "sweep", "step", "loss", "optimizer", "views", "knn", "linear")
+PARTS = ("layer", "memory", "sweep", "step", "loss", "optimizer", "views", "input", "knn", "linear")
 
 def run_part(
     part:str, # name of the part, one of PARTS
@@ -896,6 +997,7 @@ def run_part(
         loss=lambda: bench_loss(size["losses"], device, rounds),
         optimizer=lambda: bench_optimizer(size["optimizer"], device, rounds),
         views=lambda: bench_views(size["views"], rounds),
+        input=lambda: bench_input(size["input"], rounds),
         knn=lambda: bench_knn(size["knn"], max(2, rounds//3)),
         linear=lambda: bench_linear(size["logistic"], size["sgd"], max(2, rounds//3)))
     if part not in runs:
@@ -913,7 +1015,7 @@ def check_request(
         raise UserError(f"no part {wrong[0]!r}", f"choose from {', '.join(PARTS)}")
     if size not in SIZES:
         raise UserError(f"no size {size!r}", f"choose from {', '.join(SIZES)}")
-    if "views" in parts:
+    if {"views", "input"} & {*parts}:
         load_stamps()
 
 def run_in_process(
