@@ -2,12 +2,13 @@
 
 Modules:
 
+- `simpool.advise`: Settings, memory, hours and bandwidth of a DINO run for your number of images and GPUs, each with its reason
 - `simpool.attention`: Attention weights of a few queries over many positions, as a function that returns them
 - `simpool.attentive`: Attentive poolings that came after SimPool, for frozen tokens: AbMILP, AIM, V-JEPA, CAE, CoCa, SigLIP, CLIP, efficient probing and others
 - `simpool.backbones`: timm networks up to their last features, for images of any size, and three toy networks
 - `simpool.bam`: Balanced self-attention matching: views of an image agree on which other images of the batch they resemble
 - `simpool.checkpoint`: Save a finished network, load a released one, resume a run
-- `simpool.cli`: `simpool pretrain | knn | evaluate | attend | verify | bench | doctor`: the package without a notebook
+- `simpool.cli`: `simpool pretrain | knn | evaluate | attend | verify | pack | advise | bench | doctor`: the package without a notebook
 - `simpool.convert`: What a released checkpoint holds: its weights under our names, which network they belong to, how it was trained
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
 - `simpool.data.augment`: timm's augmentations of a supervised training: RandAugment, erased rectangles, mixed images, several versions of one image

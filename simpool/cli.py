@@ -1,6 +1,6 @@
-"""`simpool pretrain | knn | evaluate | attend | verify | bench | doctor`: the package without a notebook
+"""`simpool pretrain | knn | evaluate | attend | verify | pack | advise | bench | doctor`: the package without a notebook
 
-Seven commands. Each has a function that adds its options to an argparse parser and a function that runs it;
+Nine commands. Each has a function that adds its options to an argparse parser and a function that runs it;
 `simpool COMMAND --help` prints the options. Input that cannot be used ends with one sentence and exit code 2.
 
 Options that are fields of a configuration (`DINOConfig`, `BAMConfig`, `MultiCrop`) are made from the dataclass, with the
@@ -15,8 +15,8 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'run_attend',
            'config_class', 'add_pretrain', 'add_training', 'weights_path', 'beside', 'open_training_images',
            'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain', 'remove_checkpoints', 'train_to_file',
-           'add_pack', 'run_pack', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor', 'build_parser',
-           'check_outputs', 'main']
+           'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor',
+           'run_doctor', 'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -574,6 +574,44 @@ def run_pack(
     if faults:
         raise UserError("; ".join(faults[:5]) + f"; {len(faults)} in all"*(len(faults) > 5), "copy them again")
 
+# %% ../nbs/80_cli.ipynb #b0915669
+def add_advise(
+    parser:argparse.ArgumentParser, # parser to change in place
+):
+    "Add the options of advice"
+    add = parser.add_argument
+    add("--images", nargs="+", default=["1281167"], help="training images: 50000, 14M, 1G; several: a comparison")
+    add("--gpus", nargs="+", type=number(1, 10**5), default=[1], help="GPUs, 8 per host; several: a comparison (1)")
+    add("--backbone", default="vit_small_patch16_224", help="timm name (%(default)s)")
+    add("--epochs", type=number(1), help="passes over the data; if not given, as many images seen as by the papers")
+    add("--batch-size", type=number(1), help="images per step on all GPUs; if not given, 1024 where it fits")
+    add("--images-per-s", type=float, help="images per second of your GPU, as `simpool bench step` says; if not given, "
+        "one H200's")
+    add("--gpu-gb", type=float, default=141., help="memory of a GPU in GB (141, H200)")
+    add("--image-kb", type=float, default=115., help="mean size of an image file in kB (115, ImageNet)")
+    add("--efficiency", type=float, default=.9, help="share of their sum that several GPUs reach (0.9, assumed)")
+    add("--json", type=file_path, help="file to write the rows to, with their provenance")
+
+# %% ../nbs/80_cli.ipynb #45737faa
+def run_advise(
+    args:argparse.Namespace, # options of `add_advise`
+):
+    "Print settings and costs of a DINO run, each with its reason"
+    from simpool.advise import advise, compare_advice, format_advice, format_comparison, pretrain_command, read_count
+    from simpool.core import provenance, write_json
+    names = "backbone", "epochs", "batch_size", "images_per_s", "gpu_gb", "image_kb", "efficiency"
+    started, more = time.monotonic(), {name: getattr(args, name) for name in names}
+    images = [read_count(text) for text in args.images]
+    if len(images)*len(args.gpus) > 1:
+        rows = compare_advice(images, args.gpus, **more)
+        print(format_comparison(rows))
+        print("one pair of --images and --gpus prints every row with its reason")
+    else:
+        rows = advise(images[0], args.gpus[0], **more)
+        print(format_advice(rows), pretrain_command(rows, args.backbone, args.gpus[0]), sep="\n\n")
+    if args.json:
+        write_json(provenance(started, rows=rows, images=images, gpus=args.gpus, **more), args.json)
+
 # %% ../nbs/80_cli.ipynb #047fd35c
 def add_bench(
     parser:argparse.ArgumentParser, # parser to change in place
@@ -663,6 +701,7 @@ COMMANDS = dict( # name -> (adds its options, runs it, one line of help)
     attend=(add_attend, run_attend, "a picture of where a checkpoint looks"),
     verify=(add_verify, run_verify, "a checkpoint and its model card: card, ours, difference"),
     pack=(add_pack, run_pack, "pack a folder of images into a few large files, with checksums"),
+    advise=(add_advise, run_advise, "settings, hours and bandwidth of a DINO run for your images and GPUs"),
     bench=(add_bench, run_bench, "how fast this package is, as ratios to others"),
     doctor=(add_doctor, run_doctor, "what this machine has, and what is missing for what"),
 )
