@@ -43,6 +43,7 @@ Modules:
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
 - `simpool.precision`: bfloat16 where it is faster and right: the check before a run relies on it
 - `simpool.pretrain`: DINO and BAM pre-training: the self-distillation step, its settings, and one call for a whole run
+- `simpool.processes`: Several processes that train one network, with the result of one
 - `simpool.reproduce.bench`: How fast the layer, the training step, the views and the neighbors are, as ratios to other implementations
 - `simpool.reproduce.cards`: A released network and its model card: the card's k-NN numbers, ours, and the difference
 - `simpool.reproduce.cost`: What a network costs: parameters and multiply-accumulates, counted as Table 8 of the paper counts them
