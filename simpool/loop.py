@@ -14,10 +14,12 @@ __all__ = ['KEPT', 'GRACE_S', 'LONGEST_S', 'allowed_unreadable', 'DeterministicB
            'RunState', 'remedy', 'finite_means', 'named_tensors', 'check_weights', 'checkpoint_path', 'differences',
            'saved_facts', 'others_in', 'run_identity', 'save_checkpoint', 'checked_place', 'resume', 'resume_newest',
            'Interruption', 'ignore_signals', 'Checkpointer', 'Rest', 'load_rest', 'list_unreadable', 'note_unreadable',
-           'keep_on_error', 'progress_bar', 'train_epoch', 'check_continuable', 'run_from', 'start_run', 'run_epochs',
-           'fit']
+           'keep_on_error', 'progress_bar', 'in_step', 'train_epoch', 'check_continuable', 'run_from', 'start_run',
+           'start_together', 'norms_together', 'part_of_epoch', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
+import io
+import itertools
 import json
 import math
 import os
@@ -25,12 +27,14 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastcore.basics import patch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -38,8 +42,22 @@ from tqdm import tqdm
 from .checkpoint import config_key, load_state, previous_path, rng_state, save_state, set_rng_state
 from .core import UserError, atomic_path, check_setting, loader_processes, progress, tensors_digest
 from .data.images import images_digest
+from .data.transforms import outline, outline_at
 from .model import structure_digest
 from .monitor import LoaderMonitor
+from simpool.processes import (
+    agree,
+    from_first,
+    gather_objects,
+    mean_of_each,
+    own_random,
+    raise_together,
+    rank,
+    restore_norms,
+    synchronize_norms,
+    wait_for_all,
+    world_size,
+)
 
 # %% ../nbs/43_loop.ipynb #22f1e7b6
 def allowed_unreadable(
@@ -60,11 +78,14 @@ class DeterministicBatches(Dataset):
         collate, # function (list of images, list of labels, numpy generator) -> batch that the step takes
         batch_size:int, # images per batch; the rest of an epoch is left out
         seed:int, # seed of the run
+        share:slice=None, # part of each batch that this process makes; None: the whole
+        mixed:bool=False, # whether the collation mixes the i-th first image with the i-th last
     ):
         if len(images) < batch_size:
             raise UserError(f"{len(images)} images cannot fill a batch of {batch_size}", "use a smaller batch_size")
         self.images, self.collate = images, collate
         self.batch_size, self.seed = batch_size, seed
+        self.share, self.mixed = share or slice(None), mixed
         self.skip_unreadable = allowed_unreadable(None, len(images)) # how many images may be unreadable
         self.unreadable = {} # what was wrong, by index
         self.set_epoch(0)
@@ -102,14 +123,39 @@ def read(
                 raise UserError(f"{len(found)} image(s) in a row cannot be read; the last: {words}") from e
     raise UserError("no image can be read", "check the folder")
 
+# %% ../nbs/43_loop.ipynb #bb36a722
+@patch
+def places(
+    self:DeterministicBatches,
+)->tuple[set[int], list[int]]: # places of a batch to read; rows of what the collation makes of them that are ours
+    "Say which images of a batch this process reads"
+    every = range(self.batch_size)
+    own = every[self.share]
+    needed = {*own, *(every[-1-k] for k in own)} if self.mixed else {*own}
+    rows = {k: row for row, k in enumerate(sorted(needed))}
+    return needed, [rows[k] for k in own]
+
+@patch
+def outline_of(
+    self:DeterministicBatches,
+    i:int, # index of an image
+): # `Outline`, or a list of them
+    "Find the size of an image that another process reads"
+    try:
+        return outline_at(self.images, i)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return outline(self.read(i)[0])
+
 # %% ../nbs/43_loop.ipynb #578ecdb8
 @patch
 def __getitem__(self:DeterministicBatches, b):
     if b >= len(self):
         raise IndexError(b)
-    items = [self.read(int(i)) for i in self.order[b*self.batch_size:(b+1)*self.batch_size]]
+    order, (needed, own) = self.order[b*self.batch_size:(b+1)*self.batch_size], self.places()
+    items = [self.read(int(i)) if k in needed else (self.outline_of(int(i)), None) for k, i in enumerate(order)]
     rng = np.random.default_rng([self.seed, self.epoch, b])
-    return self.collate([im for im, _ in items], [y for _, y in items], rng)
+    batch = self.collate([im for im, _ in items], [y for _, y in items], rng)
+    return tuple(t[own] for t in batch) if len(own) < len(needed) else batch
 
 # %% ../nbs/43_loop.ipynb #33061209
 @patch
@@ -367,6 +413,12 @@ class Interruption:
     "Note Ctrl-C and SIGTERM inside a block, so that they can be obeyed between two steps; the second time at once"
     def __init__(self):
         self.asked, self.before = False, {} # whether to stop; usual handlers by signal
+        self.agreed = False # whether a process was asked to, as all know since the last step began
+
+    @property
+    def stop(self)->bool: # the same in all processes
+        "Tell whether to stop"
+        return self.asked if world_size() == 1 else self.agreed
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread(): # Python allows no other thread
@@ -435,7 +487,7 @@ def save(
     "Write a checkpoint, and wait longer for the next one if this took long"
     finite_means(run, self.path, self.desc)
     check_weights(self.task, run.epoch - (run.batch == 0), self.path, self.desc)
-    if self.path is None:
+    if self.path is None or rank():
         return
     started = time.monotonic()
     try:
@@ -506,6 +558,7 @@ def keep(
     "Write a checkpoint before a run ends in an error that is not its own"
     if run.epoch or run.batch:
         self.save(run)
+    wait_for_all()
     return f"; the run stands in {self.path}" if self.path and self.path.exists() else ""
 
 # %% ../nbs/43_loop.ipynb #bd8031b5
@@ -525,7 +578,7 @@ def obey(
     run:RunState, # where the run stands
 ):
     "End the run, with a checkpoint, if an interruption was asked for"
-    if self.interruption.asked:
+    if self.interruption.stop:
         self.stop(run, self.keep(run))
 
 # %% ../nbs/43_loop.ipynb #7be997f6
@@ -536,7 +589,7 @@ def between_steps(
     last:bool=False, # whether it ends here
 ):
     "Write a checkpoint if one is due, or if an interruption was asked for, which then ends the run"
-    if not self.interruption.asked and (last or self.due()):
+    if not self.interruption.stop and (last or self.due()):
         self.save(run)
     self.obey(run)
 
@@ -609,6 +662,33 @@ def progress_bar(
         bar.write(f"{desc}: resumes at step {bar.n} of {bar.total}", file=sys.stderr)
     return bar
 
+# %% ../nbs/43_loop.ipynb #6627c9e0
+def in_step(
+    batches, # iterable of (share of a batch, what was wrong with images so far)
+    run:RunState, # where the run stands
+    saver, # `Checkpointer`
+    most:int|None, # number of batches after which to stop; None: all
+):
+    "Go through batches; an error, a signal or an unreadable image of one process is known to all before the next step"
+    left, known = iter(batches), len(run.unreadable)
+    for _ in itertools.count() if most is None else range(most):
+        found, error = None, None
+        try:
+            found = next(left, None)
+        except (OSError, ValueError, RuntimeError) as e:
+            error = e
+        n = len(found[1]) if found else 0
+        failed, asked, n = agree(error is not None, saver.interruption.asked, n)
+        saver.interruption.agreed = bool(asked)
+        if failed:
+            raise_together(error)
+        if found is None:
+            break
+        if n > known and world_size() > 1:
+            found = found[0], {i: words for own in gather_objects(found[1]) for i, words in own.items()}
+        known = n
+        yield found
+
 # %% ../nbs/43_loop.ipynb #f9f66602
 def train_epoch(
     task, # task of `fit`
@@ -618,22 +698,25 @@ def train_epoch(
     saver:Checkpointer, # writer of checkpoints
     bar, # progress bar
     warn:bool, # whether to report time lost by waiting for images
+    most:int=None, # number of steps after which to stop; None: the whole epoch
 ):
     "Train for what is left of an epoch"
     started = time.monotonic() - run.seconds
     monitor = load_rest(batches, run, torch.device(getattr(task, "device", "cpu")), num_workers)
-    for batch, unreadable in keep_on_error(monitor, run, saver):
+    for batch, unreadable in keep_on_error(in_step(monitor, run, saver, most), run, saver):
         note_unreadable(run, unreadable, batches.skip_unreadable, saver)
-        run.add(task.step(batch, run.epoch*len(batches)+run.batch, run.epoch))
+        with own_random():
+            values = task.step(batch, run.epoch*len(batches)+run.batch, run.epoch)
+        run.add(mean_of_each(values))
         run.seconds = time.monotonic() - started
         bar.update()
         if run.batch < len(batches):
             saver.between_steps(run)
     if warn and (words := monitor.warning(num_workers)):
         bar.write(f"{saver.desc}: {words}", file=sys.stderr)
-    means = finite_means(run, saver.path, saver.desc)
     run.seconds = time.monotonic() - started
-    run.finish_epoch(means)
+    if run.batch == len(batches):
+        run.finish_epoch(finite_means(run, saver.path, saver.desc))
 
 # %% ../nbs/43_loop.ipynb #24f13d56
 def check_continuable(
@@ -702,6 +785,51 @@ def start_run(
         print(f"simpool: {path} began with other weights than this network has; its own are taken", file=sys.stderr)
     return run or RunState()
 
+# %% ../nbs/43_loop.ipynb #070782d7
+def start_together(
+    task, # task of `fit`; its parts are loaded in place
+    *args, # further arguments of `start_run`
+)->RunState: # where the run stands, the same in all processes
+    "Resume a run, or start one, in the first process, and give its state to all others"
+    run, error, state = None, None, io.BytesIO()
+    try:
+        run = None if rank() else start_run(task, *args)
+    except UserError as e:
+        error = e
+    raise_together(error)
+    if world_size() == 1:
+        return run
+    torch.save(dict(rng=rng_state(), parts={k: part.state_dict() for k, part in task.parts.items()}), state)
+    run, held = from_first((run, None if rank() else state.getvalue()))
+    state = torch.load(io.BytesIO(held), map_location="cpu", weights_only=True)
+    for k, part in task.parts.items():
+        part.load_state_dict(state["parts"][k])
+    set_rng_state(state["rng"])
+    return run
+
+# %% ../nbs/43_loop.ipynb #2da9100d
+@contextmanager
+def norms_together(
+    task, # task of `fit`
+):
+    "Let the batch norms of a task average over all processes while it trains"
+    networks = [part for part in task.parts.values() if isinstance(part, nn.Module)]
+    for network in networks:
+        synchronize_norms(network)
+    try:
+        yield
+    finally:
+        for network in networks:
+            restore_norms(network)
+
+def part_of_epoch(
+    run:RunState, # where the run stands
+    saver, # `Checkpointer`
+)->list[dict]: # one row; none at the end of an epoch
+    "Sum up an epoch that ended early"
+    means = finite_means(run, saver.path, saver.desc) if run.batch else {}
+    return [dict(epoch=run.epoch, seconds=round(run.seconds, 2), **means, steps=run.batch)] if means else []
+
 # %% ../nbs/43_loop.ipynb #62d2784a
 def run_epochs(
     task, # task of `fit`
@@ -712,13 +840,17 @@ def run_epochs(
     saver:Checkpointer, # writer of checkpoints
     bar, # progress bar
     on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
+    max_steps:int=None, # steps after which the run ends early; None: those of its epochs
 ):
     "Train epoch by epoch, and say what a task complains about"
     first, said = run.epoch, None
     if on_epoch and run.batch == 0:
         on_epoch(task.network, run.epoch, saver.path)
     while run.epoch < ends[0]:
-        train_epoch(task, batches, run, num_workers, saver, bar, warn=run.epoch == first)
+        most = None if max_steps is None else max_steps - run.epoch*len(batches) - run.batch
+        train_epoch(task, batches, run, num_workers, saver, bar, run.epoch == first, most)
+        if run.batch or most == 0: # the end came early
+            return saver.between_steps(run, last=True)
         bar.set_postfix(epoch=f"{run.epoch}/{ends[1]}", loss=f"{run.log[-1]['loss']:.3f}")
         words = getattr(task, "complaint", lambda row: None)(run.log[-1])
         if words and words.split(":")[0] != said:
@@ -743,14 +875,15 @@ def fit(
     resume_what:str="all", # take "all" of it, its optimizer and its place in the run too, or its "weights" only
     skip_unreadable:int=None, # images that may be unreadable, then the run ends; None: 0.1 % of them, at least three
     on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
-)->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned
+    max_steps:int=None, # steps after which the run ends early, under the schedules of the whole run
+)->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned; the last may be a part of one
     "Train a task, from its last checkpoint if there is one; on a CPU a resumed run is the same to the bit"
     path = checkpoint_path(run_dir, config)
-    run = start_run(task, path, config, resume_from, resume_what, epochs)
+    run = start_together(task, path, config, resume_from, resume_what, epochs)
     saver = Checkpointer(task, path, desc, every_s, config)
     batches.skip_unreadable = allowed_unreadable(skip_unreadable, len(batches.images))
-    last = min(epochs, run.epoch + (stop_after or epochs))
-    with progress_bar(run, len(batches), epochs, desc) as bar, saver.interruption:
-        run_epochs(task, batches, run, (last, epochs), num_workers, saver, bar, on_epoch)
+    last, on_epoch = min(epochs, run.epoch + (stop_after or epochs)), None if rank() else on_epoch
+    with progress_bar(run, len(batches), epochs, desc) as bar, saver.interruption, norms_together(task):
+        run_epochs(task, batches, run, (last, epochs), num_workers, saver, bar, on_epoch, max_steps)
     saver.last_words(run)
-    return run.log
+    return [*run.log, *part_of_epoch(run, saver)]

@@ -13,7 +13,7 @@ __all__ = ['world_size', 'rank', 'check_environment', 'start_group', 'lost_anoth
            'synchronized', 'synchronize_norms', 'restore_norms', 'average_gradients', 'own_share', 'own_random',
            'agree', 'gather_objects', 'mean_of_each', 'from_first', 'raise_together', 'wait_for_all']
 
-# %% ../nbs/38_processes.ipynb #44d8270c
+# %% ../nbs/38_processes.ipynb #6cab6232
 import logging
 import os
 import re
@@ -34,7 +34,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .core import UserError
 
-# %% ../nbs/38_processes.ipynb #c5bb6325
+# %% ../nbs/38_processes.ipynb #b8c1830d
 def world_size()->int: # 1 outside of a process group
     "Return the number of processes that work together"
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -43,7 +43,7 @@ def rank()->int: # 0 outside of a process group
     "Return the number of this process; the first one writes logs and files"
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
-# %% ../nbs/38_processes.ipynb #ea57d7ba
+# %% ../nbs/38_processes.ipynb #5a5cf6ed
 def check_environment(
     device:torch.device, # device that the training was asked to use
 ):
@@ -61,7 +61,7 @@ def check_environment(
         raise UserError(f"process {local} of this machine has no GPU, there are {gpus}",
                         f"start with --nproc-per-node {gpus}")
 
-# %% ../nbs/38_processes.ipynb #adffb479
+# %% ../nbs/38_processes.ipynb #19c980da
 def start_group(
     device:torch.device, # device that the training was asked to use
 ): # store of the group: small values that all processes see
@@ -79,7 +79,7 @@ def start_group(
         raise UserError(f"the processes do not find each other at {where} ({str(e).splitlines()[0]})",
                         "check the address, and that all processes were started") from e
 
-# %% ../nbs/38_processes.ipynb #6a804825
+# %% ../nbs/38_processes.ipynb #3fc4cdda
 def lost_another(
     error:BaseException, # what ended this process
 )->bool: # whether the reason is that another process is gone
@@ -106,7 +106,7 @@ def leave(
                         "checkpoint") from error
     raise error
 
-# %% ../nbs/38_processes.ipynb #6cb24a7b
+# %% ../nbs/38_processes.ipynb #5b2c7b3e
 @contextmanager
 def processes(
     device:str|torch.device="cpu", # device of the training: "cpu", or "cuda" for one GPU per process
@@ -127,7 +127,7 @@ def processes(
         leave(store, e)
     dist.destroy_process_group()
 
-# %% ../nbs/38_processes.ipynb #6b6d18b4
+# %% ../nbs/38_processes.ipynb #a39278eb
 @record
 def in_group(
     device:str, # device of the processes
@@ -164,7 +164,7 @@ def launch(
         logger.setLevel(level)
     return [results[i] for i in range(n)]
 
-# %% ../nbs/38_processes.ipynb #cc132063
+# %% ../nbs/38_processes.ipynb #20d34e2a
 class SumOverProcesses(torch.autograd.Function):
     "Add tensors over processes, and in the backward pass their gradients"
     @staticmethod
@@ -191,7 +191,7 @@ def mean_over_processes(
     "Average a tensor over processes"
     return x if world_size() == 1 else SumOverProcesses.apply(x)/world_size()
 
-# %% ../nbs/38_processes.ipynb #92025b09
+# %% ../nbs/38_processes.ipynb #a936ca0b
 class GatherRows(torch.autograd.Function):
     "Concatenate the rows of all processes, and in the backward pass give each the gradients of its own"
     @staticmethod
@@ -218,7 +218,7 @@ def gather_rows(
     "Gather the rows of all processes"
     return x if world_size() == 1 else GatherRows.apply(x)
 
-# %% ../nbs/38_processes.ipynb #49293b97
+# %% ../nbs/38_processes.ipynb #6212be5b
 class AllReduceNorm(_BatchNorm):
     "Batch norm whose statistics are those of all processes; PyTorch's own is for GPUs only"
     def moments(
@@ -244,7 +244,7 @@ class AllReduceNorm(_BatchNorm):
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(var*(n/max(1, n-1)), share)
 
-# %% ../nbs/38_processes.ipynb #e8be578a
+# %% ../nbs/38_processes.ipynb #23e612af
 @patch
 def forward(
     self:AllReduceNorm,
@@ -263,7 +263,7 @@ def forward(
         y = y*self.weight.view(shape) + self.bias.view(shape)
     return y.to(x.dtype)
 
-# %% ../nbs/38_processes.ipynb #5e704e75
+# %% ../nbs/38_processes.ipynb #35b1f6b0
 class NormThenAct:
     "Apply the activation of timm's `BatchNormAct2d` after another norm"
     def forward(
@@ -283,7 +283,7 @@ def synchronized(
     bases = (NormThenAct, norm, kind) if issubclass(kind, BatchNormAct2d) else (kind, norm)
     return type(f"Synchronized{kind.__name__}", bases, dict(plain=kind))
 
-# %% ../nbs/38_processes.ipynb #01a7512f
+# %% ../nbs/38_processes.ipynb #3816079b
 def synchronize_norms(
     module:nn.Module, # network; changed in place
 )->nn.Module: # the network
@@ -302,7 +302,7 @@ def restore_norms(
         m.__class__ = getattr(type(m), "plain", type(m))
     return module
 
-# %% ../nbs/38_processes.ipynb #933d8ee9
+# %% ../nbs/38_processes.ipynb #ff270eb9
 def average_gradients(
     parameters, # weights of a network; those without a gradient have none in every process
 ):
@@ -315,7 +315,7 @@ def average_gradients(
     flat /= world_size()
     torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in grads]), grads)])
 
-# %% ../nbs/38_processes.ipynb #ee6d2bee
+# %% ../nbs/38_processes.ipynb #a46111e8
 def own_share(
     n:int, # size of the whole batch
 )->slice: # samples of this process
@@ -326,7 +326,7 @@ def own_share(
                         "choose a multiple: batch_size counts the images of all processes")
     return slice(rank()*size, (rank()+1)*size)
 
-# %% ../nbs/38_processes.ipynb #332fdc53
+# %% ../nbs/38_processes.ipynb #6e68e73d
 @contextmanager
 def own_random():
     "Give each process random numbers of its own inside the block, and leave the common generator equal in all"
@@ -338,7 +338,7 @@ def own_random():
         torch.manual_seed(seed + rank())
         yield
 
-# %% ../nbs/38_processes.ipynb #d20f28bf
+# %% ../nbs/38_processes.ipynb #11b9fdbc
 def agree(
     *values:int, # numbers of this process
 )->tuple[int, ...]: # the largest of each over all processes
@@ -349,7 +349,7 @@ def agree(
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return tuple(largest.tolist())
 
-# %% ../nbs/38_processes.ipynb #2cc7992e
+# %% ../nbs/38_processes.ipynb #b5e70074
 def gather_objects(
     value, # anything that can be pickled
 )->list: # one per process
@@ -360,7 +360,7 @@ def gather_objects(
     dist.all_gather_object(values, value)
     return values
 
-# %% ../nbs/38_processes.ipynb #819864c5
+# %% ../nbs/38_processes.ipynb #9616ec7b
 def mean_of_each(
     values:dict, # name -> scalar tensor, averaged; or another value, which is equal in all processes
 )->dict: # the same names
@@ -380,14 +380,14 @@ def from_first(
     dist.broadcast_object_list(values, 0)
     return values[0]
 
-# %% ../nbs/38_processes.ipynb #21e64461
+# %% ../nbs/38_processes.ipynb #39dc7b03
 def raise_together(
     error:Exception|None, # what went wrong in this process; None: nothing
 ):
     "Raise an error in all processes if there is one in any of them"
     if error is not None and (world_size() == 1 or not isinstance(error, (OSError, ValueError))):
         raise error # of an unexpected one, its own process shows where it was
-    words = [str(e) for e in gather_objects(error) if e is not None]
+    words = [w for w in gather_objects(None if error is None else str(error)) if w is not None]
     if words:
         raise UserError(words[0])
 
