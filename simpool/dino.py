@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .attention import entropy
 from .core import UserError
+from .processes import mean_over_processes
 from .schedule import linear_warmup
 
 # %% ../nbs/46_dino.ipynb #e0915dd9
@@ -184,10 +185,7 @@ def update_center(
     teacher_out:Tensor, # teacher's outputs (2*B, K)
 ):
     "Move the center towards the batch mean, over all processes where there are several"
-    mean = teacher_out.float().mean(0, keepdim=True)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean /= torch.distributed.get_world_size()
+    mean = mean_over_processes(teacher_out.float().mean(0, keepdim=True))
     self.center.lerp_(mean, 1-self.center_momentum)
 
 # %% ../nbs/46_dino.ipynb #fba0994d
@@ -208,6 +206,7 @@ def forward(
     q = log_q.exp()
     loss = ViewsCrossEntropy.apply(student_out.view(self.n_crops, -1, K), q, self.student_temp)
     h = -torch.linalg.vecdot(q, log_q).mean()
-    self.stats = dict(teacher_entropy=h, marginal_entropy=entropy(q.mean((0, 1))), kl=loss.detach()-h)
+    marginal = mean_over_processes(q.mean((0, 1)))
+    self.stats = dict(teacher_entropy=h, marginal_entropy=entropy(marginal), kl=loss.detach()-h)
     self.update_center(teacher_out)
     return loss

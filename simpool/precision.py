@@ -22,6 +22,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .core import bf16_pays, matrix_units
+from .processes import agree, gather_objects
 
 # %% ../nbs/44_precision.ipynb #01ce528c
 fills = [0] # settings of the blocks around, the innermost last; 0 leaves memory as it is
@@ -87,7 +88,7 @@ def wrong_gradient(
     "Name a weight whose gradient in bfloat16 depends on leftovers in memory, or is far from that in float32"
     with torch.compiler.set_stance("force_eager"): # compiling for three steps would take longer than they save
         exact = step_gradients(loss_of, modules, "fp32", 127)
-        if not all(g.isfinite().all() for g in exact.values()):
+        if agree(not all(g.isfinite().all() for g in exact.values()))[0]:
             return "" # the run has diverged, whatever the format
         one, other = (step_gradients(loss_of, modules, "bf16", byte) for byte in (127, 63))
     unequal = [name for name in one if not torch.equal(one[name], other[name])]
@@ -131,7 +132,7 @@ def decide(
     "Take bfloat16 if its gradients are right, else float32, and say so"
     if self.format is not None:
         return
-    name = wrong_gradient(loss_of, modules)
+    name = max(gather_objects(wrong_gradient(loss_of, modules))) # of any process: all take the same format
     self.format = "fp32" if name else "bf16"
     if name:
         print(f"simpool: bfloat16 gives a wrong gradient of {name} on this CPU; this run takes float32",

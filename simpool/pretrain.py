@@ -9,8 +9,8 @@ The teacher is a running average of the student. Views, schedules, optimizer and
 
 # %% auto #0
 __all__ = ['COUNTS', 'DIVISORS', 'RANGES', 'COMPILE_MODES', 'execution_setting', 'PretrainConfig', 'DINOConfig', 'BAMConfig',
-           'SelfDistillation', 'pick_packing', 'cut_views', 'DINOTask', 'BAMTask', 'run_facts', 'trainable_names',
-           'set_trainable', 'pretrain']
+           'SelfDistillation', 'pick_packing', 'cut_views', 'cut_groups', 'DINOTask', 'BAMTask', 'run_facts',
+           'trainable_names', 'set_trainable', 'pretrain']
 
 # %% ../nbs/48_pretrain.ipynb #c2e3e293
 import copy
@@ -24,6 +24,7 @@ import torch
 from fastcore.basics import patch
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
 from .bam import BAMHead, BAMLoss, freeze_stem, has_positions
@@ -36,6 +37,7 @@ from .model import can_pack
 from .monitor import verdict
 from .optim import clip_each, create_optimizer, param_groups, set_rates
 from .precision import Precision
+from .processes import average_gradients, own_share, processes
 from .schedule import cosine_schedule, linear_warmup
 
 # %% ../nbs/48_pretrain.ipynb #34d0ea5f
@@ -46,7 +48,7 @@ def execution_setting(
     return field(default=default, metadata=dict(how=True))
 
 # %% ../nbs/48_pretrain.ipynb #13cce79b
-COUNTS = "epochs", "batch_size", "out_dim", "hidden_dim", "bottleneck_dim"
+COUNTS = "epochs", "batch_size", "accumulate", "out_dim", "hidden_dim", "bottleneck_dim"
 DIVISORS = "teacher_temp", "warmup_teacher_temp", "student_temp", "temperature", "reg", "reg_final" # of exponents
 RANGES = dict(momentum_teacher=(0, 1), **dict.fromkeys(COUNTS, (1, math.inf)), **dict.fromkeys(DIVISORS, (1e-4, 1e4)))
 
@@ -66,6 +68,7 @@ class PretrainConfig:
     precision:str = "auto" # number format of the forward pass: auto (bf16 where it pays and is right), bf16 or fp32
     compile_mode:str = execution_setting("none") # torch.compile: none, default, reduce-overhead or max-autotune
     grad_checkpointing:bool = execution_setting(False) # recompute activations in the backward pass: less memory
+    accumulate:int = execution_setting(1) # parts that a batch is computed in, one after another: less memory
     packing:bool|None = execution_setting(None) # all views through a ViT's blocks together; by default on a GPU only
     crops:MultiCrop = field(default_factory=MultiCrop) # sizes, scales and colors of the views
 
@@ -113,6 +116,7 @@ class BAMConfig(PretrainConfig):
 class SelfDistillation:
     "Hold student, teacher, loss and optimizer, and update them; DINO and BAM define heads, losses and clipping"
     teacher_groups:int|None # groups of views that the teacher sees: 1 the global ones, None all
+    needs_batch = False # whether the loss compares images, so that it cannot be computed part by part
 
     def __init__(
         self,
@@ -216,7 +220,65 @@ def project(
     groups:list[Tensor], # views of one size each (views*B, C, size, size)
 )->Tensor: # projections of all views (n_crops*B, K)
     "Return the head's output for the pooled vectors of all views"
+    if self.config.accumulate > 1 and self.needs_batch:
+        return self.project_twice(net, groups)
     return net["head"](net["backbone"](groups))
+
+@patch
+def project_twice(
+    self:SelfDistillation,
+    net:nn.ModuleDict, # student or teacher
+    groups:list[Tensor], # views of one size each (views*B, C, size, size)
+)->Tensor: # projections of all views (n_crops*B, K)
+    "Compute projections part by part, and in the backward pass again"
+    parts = cut_groups(groups, len(groups[0])//2, self.config.accumulate)
+    out = [checkpoint(lambda part: net["head"](net["backbone"](part)), part, use_reentrant=False) for part in parts]
+    return torch.cat([z.unflatten(0, (self.config.crops.n_crops, -1)) for z in out], 1).flatten(0, 1)
+
+# %% ../nbs/48_pretrain.ipynb #ed82c3ed
+def cut_groups(
+    groups:list[Tensor], # views of one size each (views*B, ...)
+    images:int, # number of images, B
+    n:int, # number of parts
+)->list[list[Tensor]]: # the same views of a part of the images, per part
+    "Cut a batch into parts with all views of some images"
+    if images % n:
+        raise UserError(f"{images} images per process cannot be cut into {n} equal parts",
+                        "choose another accumulate, or another batch_size")
+    cut = [[part.flatten(0, 1) for part in g.unflatten(0, (-1, images)).chunk(n, 1)] for g in groups]
+    return [list(part) for part in zip(*cut)]
+
+@patch
+def parts_of(
+    self:SelfDistillation,
+    groups:list[Tensor], # views of one size each (views*B, C, size, size)
+)->list[list[Tensor]]: # the same, per part
+    "Cut a batch into parts that are computed one after another"
+    n = self.config.accumulate
+    return [groups] if n == 1 or self.needs_batch else cut_groups(groups, len(groups[0])//2, n)
+
+# %% ../nbs/48_pretrain.ipynb #3a710d76
+@patch
+def backward(
+    self:SelfDistillation,
+    parts:list[list[Tensor]], # views per part of the batch
+    epoch:int, # number of the epoch
+)->tuple[Tensor, dict[str, Tensor]]: # loss and its parts in nats, means over the batch
+    "Compute the gradient of the mean loss, and move the center by the mean over all parts"
+    before, after, rows = [b.clone() for b in self.loss.buffers()], [], []
+    for part in parts:
+        for b, old in zip(self.loss.buffers(), before):
+            b.copy_(old)
+        loss = self.compute_loss(part, epoch, self.precision.format)
+        (loss/len(parts) if len(parts) > 1 else loss).backward()
+        after.append([b.clone() for b in self.loss.buffers()])
+        rows.append(dict(loss=loss.detach(), **self.loss.stats))
+    if len(parts) == 1:
+        return rows[0].pop("loss"), rows[0]
+    for b, found in zip(self.loss.buffers(), zip(*after)):
+        b.copy_(torch.stack(found).mean(0))
+    means = {k: torch.stack([row[k] for row in rows]).mean() for k in rows[0]}
+    return means.pop("loss"), means
 
 # %% ../nbs/48_pretrain.ipynb #d56999bc
 @patch
@@ -230,16 +292,17 @@ def step(
     groups = self.config.crops.to_model_input(crops, self.device, self.stats)
     if self.config.compile_mode != "none":
         torch.compiler.cudagraph_mark_step_begin() # its graphs may use the last step's memory again
-    self.precision.decide(lambda precision: self.compute_loss(groups, epoch, precision), self.networks)
-    loss = self.compute_loss(groups, epoch, self.precision.format)
+    parts = self.parts_of(groups)
+    self.precision.decide(lambda precision: self.compute_loss(parts[0], epoch, precision), self.networks)
     self.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss, stats = self.backward(parts, epoch)
+    average_gradients(self.student.parameters())
     self.clip_gradients(epoch)
     set_rates(self.optimizer, self.lr[step], self.weight_decay[step])
     self.optimizer.step()
     if self.teacher is not None: # Differs from official: BAM's code averages before the step; its teacher is one behind
         ema_update(self.teacher, self.student, self.momentum[step])
-    return dict(loss=loss.detach(), **self.loss.stats, lr=self.lr[step])
+    return dict(loss=loss, **stats, lr=self.lr[step])
 
 # %% ../nbs/48_pretrain.ipynb #efb29117
 @patch
@@ -297,6 +360,7 @@ def complaint(
 class BAMTask(SelfDistillation):
     "Train with BAM's head and loss (papers.md 3.1)"
     teacher_groups = None # all views: local ones take part in the balancing
+    needs_batch = True
 
     def __init__(self, model, config, *args):
         if config.fixed_stem and has_positions(model.body): # others are trained whole
@@ -359,16 +423,18 @@ def pretrain(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=None, # processes that cut views; None: chosen by `pick_workers`
     desc:str="pre-training", # label of the progress bar
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
+    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch, max_steps
 )->tuple[nn.Module, list[dict]]: # teacher's backbone (or the student's) in evaluation mode; log, one row per epoch
     "Pre-train without labels by DINO (papers.md 2.1) or BAM (papers.md 3.1)"
     trainable = trainable_names(model)
     device, facts = torch.device(device), run_identity(model, images, run_facts(config), seed) if run_dir else None
     task_class = BAMTask if isinstance(config, BAMConfig) else DINOTask
-    task = task_class(model, config, len(images)//config.batch_size, device)
-    batches = DeterministicBatches(decode_to(images, config.crops.min_size), task.collate, config.batch_size, seed)
-    num_workers = pick_workers(device) if num_workers is None else num_workers
-    log = fit(task, batches, config.epochs, run_dir, facts, num_workers, desc, **options)
+    with processes(device) as device:
+        task = task_class(model, config, len(images)//config.batch_size, device)
+        decoded, share = decode_to(images, config.crops.min_size), own_share(config.batch_size)
+        batches = DeterministicBatches(decoded, task.collate, config.batch_size, seed, share)
+        num_workers = pick_workers(device) if num_workers is None else num_workers
+        log = fit(task, batches, config.epochs, run_dir, facts, num_workers, desc, **options)
     network = set_trainable(end_training(task.teacher or task.student)["backbone"], trainable)
     set_trainable(end_training(task.student)["backbone"], trainable)
     network._compiled_call_impl = None # else it would be compiled again for each image size of the evaluation

@@ -9,11 +9,12 @@ With one process, every function here returns its input and does nothing."""
 
 # %% auto #0
 __all__ = ['world_size', 'rank', 'check_environment', 'start_group', 'lost_another', 'leave', 'processes', 'in_group', 'launch',
-           'SumOverProcesses', 'mean_over_processes', 'GatherRows', 'gather_rows', 'AllReduceNorm', 'NormThenAct',
-           'synchronized', 'synchronize_norms', 'restore_norms', 'average_gradients', 'own_share', 'own_random',
-           'agree', 'gather_objects', 'mean_of_each', 'from_first', 'raise_together', 'wait_for_all']
+           'SumOverProcesses', 'mean_over_processes', 'max_over_processes', 'GatherRows', 'gather_rows',
+           'AllReduceNorm', 'NormThenAct', 'synchronized', 'synchronize_norms', 'restore_norms', 'average_gradients',
+           'own_share', 'own_random', 'agree', 'gather_objects', 'mean_of_each', 'from_first', 'raise_together',
+           'wait_for_all']
 
-# %% ../nbs/38_processes.ipynb #6cab6232
+# %% ../nbs/38_processes.ipynb #54b34085
 import logging
 import os
 import re
@@ -34,7 +35,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .core import UserError
 
-# %% ../nbs/38_processes.ipynb #b8c1830d
+# %% ../nbs/38_processes.ipynb #6af0e652
 def world_size()->int: # 1 outside of a process group
     "Return the number of processes that work together"
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -43,7 +44,7 @@ def rank()->int: # 0 outside of a process group
     "Return the number of this process; the first one writes logs and files"
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
-# %% ../nbs/38_processes.ipynb #5a5cf6ed
+# %% ../nbs/38_processes.ipynb #579fae97
 def check_environment(
     device:torch.device, # device that the training was asked to use
 ):
@@ -61,7 +62,7 @@ def check_environment(
         raise UserError(f"process {local} of this machine has no GPU, there are {gpus}",
                         f"start with --nproc-per-node {gpus}")
 
-# %% ../nbs/38_processes.ipynb #19c980da
+# %% ../nbs/38_processes.ipynb #3b9c86d8
 def start_group(
     device:torch.device, # device that the training was asked to use
 ): # store of the group: small values that all processes see
@@ -79,7 +80,7 @@ def start_group(
         raise UserError(f"the processes do not find each other at {where} ({str(e).splitlines()[0]})",
                         "check the address, and that all processes were started") from e
 
-# %% ../nbs/38_processes.ipynb #3fc4cdda
+# %% ../nbs/38_processes.ipynb #14ad2c74
 def lost_another(
     error:BaseException, # what ended this process
 )->bool: # whether the reason is that another process is gone
@@ -106,7 +107,7 @@ def leave(
                         "checkpoint") from error
     raise error
 
-# %% ../nbs/38_processes.ipynb #5b2c7b3e
+# %% ../nbs/38_processes.ipynb #6366c4b9
 @contextmanager
 def processes(
     device:str|torch.device="cpu", # device of the training: "cpu", or "cuda" for one GPU per process
@@ -127,7 +128,7 @@ def processes(
         leave(store, e)
     dist.destroy_process_group()
 
-# %% ../nbs/38_processes.ipynb #a39278eb
+# %% ../nbs/38_processes.ipynb #53c509aa
 @record
 def in_group(
     device:str, # device of the processes
@@ -164,7 +165,7 @@ def launch(
         logger.setLevel(level)
     return [results[i] for i in range(n)]
 
-# %% ../nbs/38_processes.ipynb #20d34e2a
+# %% ../nbs/38_processes.ipynb #611fcb4d
 class SumOverProcesses(torch.autograd.Function):
     "Add tensors over processes, and in the backward pass their gradients"
     @staticmethod
@@ -191,7 +192,18 @@ def mean_over_processes(
     "Average a tensor over processes"
     return x if world_size() == 1 else SumOverProcesses.apply(x)/world_size()
 
-# %% ../nbs/38_processes.ipynb #a936ca0b
+# %% ../nbs/38_processes.ipynb #e9bff783
+@torch.no_grad()
+def max_over_processes(
+    x:Tensor, # tensor of the same shape in each process
+)->Tensor: # the largest of each number; without gradient
+    "Take the maximum over processes"
+    largest = x.clone(memory_format=torch.contiguous_format)
+    if world_size() > 1:
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+# %% ../nbs/38_processes.ipynb #7eb9495a
 class GatherRows(torch.autograd.Function):
     "Concatenate the rows of all processes, and in the backward pass give each the gradients of its own"
     @staticmethod
@@ -218,7 +230,7 @@ def gather_rows(
     "Gather the rows of all processes"
     return x if world_size() == 1 else GatherRows.apply(x)
 
-# %% ../nbs/38_processes.ipynb #6212be5b
+# %% ../nbs/38_processes.ipynb #b454143c
 class AllReduceNorm(_BatchNorm):
     "Batch norm whose statistics are those of all processes; PyTorch's own is for GPUs only"
     def moments(
@@ -244,7 +256,7 @@ class AllReduceNorm(_BatchNorm):
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(var*(n/max(1, n-1)), share)
 
-# %% ../nbs/38_processes.ipynb #23e612af
+# %% ../nbs/38_processes.ipynb #2b8225b2
 @patch
 def forward(
     self:AllReduceNorm,
@@ -263,7 +275,7 @@ def forward(
         y = y*self.weight.view(shape) + self.bias.view(shape)
     return y.to(x.dtype)
 
-# %% ../nbs/38_processes.ipynb #35b1f6b0
+# %% ../nbs/38_processes.ipynb #67d62905
 class NormThenAct:
     "Apply the activation of timm's `BatchNormAct2d` after another norm"
     def forward(
@@ -283,7 +295,7 @@ def synchronized(
     bases = (NormThenAct, norm, kind) if issubclass(kind, BatchNormAct2d) else (kind, norm)
     return type(f"Synchronized{kind.__name__}", bases, dict(plain=kind))
 
-# %% ../nbs/38_processes.ipynb #3816079b
+# %% ../nbs/38_processes.ipynb #ee8fa7ad
 def synchronize_norms(
     module:nn.Module, # network; changed in place
 )->nn.Module: # the network
@@ -302,7 +314,7 @@ def restore_norms(
         m.__class__ = getattr(type(m), "plain", type(m))
     return module
 
-# %% ../nbs/38_processes.ipynb #ff270eb9
+# %% ../nbs/38_processes.ipynb #b4176781
 def average_gradients(
     parameters, # weights of a network; those without a gradient have none in every process
 ):
@@ -315,7 +327,7 @@ def average_gradients(
     flat /= world_size()
     torch._foreach_copy_(grads, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in grads]), grads)])
 
-# %% ../nbs/38_processes.ipynb #a46111e8
+# %% ../nbs/38_processes.ipynb #c993b564
 def own_share(
     n:int, # size of the whole batch
 )->slice: # samples of this process
@@ -326,7 +338,7 @@ def own_share(
                         "choose a multiple: batch_size counts the images of all processes")
     return slice(rank()*size, (rank()+1)*size)
 
-# %% ../nbs/38_processes.ipynb #6e68e73d
+# %% ../nbs/38_processes.ipynb #3a2c70fa
 @contextmanager
 def own_random():
     "Give each process random numbers of its own inside the block, and leave the common generator equal in all"
@@ -338,7 +350,7 @@ def own_random():
         torch.manual_seed(seed + rank())
         yield
 
-# %% ../nbs/38_processes.ipynb #11b9fdbc
+# %% ../nbs/38_processes.ipynb #1e6405d4
 def agree(
     *values:int, # numbers of this process
 )->tuple[int, ...]: # the largest of each over all processes
@@ -349,7 +361,7 @@ def agree(
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return tuple(largest.tolist())
 
-# %% ../nbs/38_processes.ipynb #b5e70074
+# %% ../nbs/38_processes.ipynb #6e17e9d6
 def gather_objects(
     value, # anything that can be pickled
 )->list: # one per process
@@ -360,7 +372,7 @@ def gather_objects(
     dist.all_gather_object(values, value)
     return values
 
-# %% ../nbs/38_processes.ipynb #9616ec7b
+# %% ../nbs/38_processes.ipynb #de9ec684
 def mean_of_each(
     values:dict, # name -> scalar tensor, averaged; or another value, which is equal in all processes
 )->dict: # the same names
@@ -380,7 +392,7 @@ def from_first(
     dist.broadcast_object_list(values, 0)
     return values[0]
 
-# %% ../nbs/38_processes.ipynb #39dc7b03
+# %% ../nbs/38_processes.ipynb #2c1aebe8
 def raise_together(
     error:Exception|None, # what went wrong in this process; None: nothing
 ):

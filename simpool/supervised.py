@@ -30,10 +30,11 @@ from torch.utils.data import Dataset
 
 from .core import UserError, autocast, check_settings
 from .data.augment import Augmentation, augment_batch, check_augmentation
-from .data.transforms import color_ops, in_color, jitter_uint8, normalize, random_crop, stack_images
+from .data.transforms import Outline, color_ops, in_color, jitter_uint8, normalize, random_crop, stack_images
 from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .precision import Precision
+from .processes import average_gradients, own_share, processes
 from .schedule import cosine_schedule
 
 # %% ../nbs/45_supervised.ipynb #fcc04f40
@@ -49,10 +50,11 @@ class SupervisedConfig(Augmentation):
     weight_decay:float = .05 # weight decay, constant
     ema_decay:float = 0. # share of the averaged weights that stays in each step, after a warm-up; 0: no average
     precision:str = "auto" # number format of the forward pass: auto (bf16 where it pays and is right), bf16 or fp32
+    accumulate:int = 1 # parts that a batch is computed in, one after another: less memory, the same gradient
 
     def __post_init__(self):
         check_augmentation(self)
-        check_settings(self, epochs=(1, math.inf), batch_size=(1, math.inf), ema_decay=(0, 1))
+        check_settings(self, epochs=(1, math.inf), batch_size=(1, math.inf), ema_decay=(0, 1), accumulate=(1, math.inf))
         if self.batch_size % 2 and (self.mixup or self.cutmix):
             raise UserError(f"batch_size {self.batch_size} is odd", "mixup and cutmix mix pairs: choose an even number")
 
@@ -115,7 +117,7 @@ def weight_groups(self:SupervisedTask)->list[dict]: # groups for an optimizer, e
 def cut_crops(
     config:SupervisedConfig, # size, scale and color jitter
     device:torch.device, # device of the training; on a CPU the colors are changed here
-    images, # list of PIL images
+    images, # list of PIL images; outlines among them are left out
     labels, # list of class ids
     rng, # numpy generator of this batch
 )->tuple[Tensor, Tensor]: # crops (B, C, size, size) uint8, labels (B,)
@@ -123,7 +125,7 @@ def cut_crops(
     crops = [random_crop(rng, in_color(im), config.crop_size, config.crop_scale) for im in images]
     if device.type == "cpu":
         crops = [jitter_uint8(c, rng, config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
-    return stack_images(crops), torch.tensor(labels)
+    return stack_images(crops), torch.tensor([y for im, y in zip(images, labels) if not isinstance(im, Outline)])
 
 @patch(as_prop=True)
 def collate(self:SupervisedTask): # function (images, labels, rng) -> crops, or augmented images; labels
@@ -162,6 +164,38 @@ def compute_loss(
         return loss(logits.float(), labels), logits[:len(labels)]
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits
 
+# %% ../nbs/45_supervised.ipynb #ae5dffa2
+@patch
+def parts_of(
+    self:SupervisedTask,
+    x:Tensor, # normalized crops (B, C, size, size), or several versions of them (versions*B, C, size, size)
+    labels:Tensor, # class ids (B,), or probabilities (B, classes)
+)->list[tuple[Tensor, Tensor]]: # crops and labels of each part
+    "Cut a batch into parts that are computed one after another"
+    n = self.config.accumulate
+    if n == 1:
+        return [(x, labels)]
+    if len(labels) % n:
+        raise UserError(f"{len(labels)} images per process cannot be cut into {n} equal parts",
+                        "choose another accumulate, or another batch_size")
+    cut = x.unflatten(0, (-1, len(labels))).chunk(n, 1)
+    return [(part.flatten(0, 1), y) for part, y in zip(cut, labels.chunk(n))]
+
+@patch
+def backward(
+    self:SupervisedTask,
+    parts:list[tuple[Tensor, Tensor]], # crops and labels of each part
+)->tuple[Tensor, Tensor]: # mean loss in nats, logits of all
+    "Compute the gradient of the mean loss"
+    self.optimizer.zero_grad(set_to_none=True)
+    losses, logits = [], []
+    for x, labels in parts:
+        loss, out = self.compute_loss(x, labels, self.precision.format)
+        (loss/len(parts) if len(parts) > 1 else loss).backward()
+        losses.append(loss.detach())
+        logits.append(out.detach())
+    return (torch.stack(losses).mean(), torch.cat(logits)) if len(parts) > 1 else (losses[0], logits[0])
+
 # %% ../nbs/45_supervised.ipynb #83df9629
 @patch
 def step(
@@ -173,16 +207,16 @@ def step(
     "Update the classifier once"
     images, labels = (t.to(self.device, non_blocking=True) for t in batch)
     x = self.to_model_input(images)
-    self.precision.decide(lambda precision: self.compute_loss(x, labels, precision)[0], dict(model=self.network))
-    loss, logits = self.compute_loss(x, labels, self.precision.format)
-    self.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    parts = self.parts_of(x, labels)
+    self.precision.decide(lambda precision: self.compute_loss(*parts[0], precision)[0], dict(model=self.network))
+    loss, logits = self.backward(parts)
+    average_gradients(self.network.parameters())
     set_rates(self.optimizer, self.lr[step], self.config.weight_decay)
     self.optimizer.step()
     if self.ema is not None:
         self.ema.update(self.network, step)
     right = logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
-    return dict(loss=loss.detach(), accuracy=100*right.float().mean(), lr=self.lr[step])
+    return dict(loss=loss, accuracy=100*right.float().mean(), lr=self.lr[step])
 
 # %% ../nbs/45_supervised.ipynb #e466cd4c
 @patch(as_prop=True)
@@ -201,7 +235,7 @@ def train_supervised(
     num_workers:int=0, # processes that cut crops
     desc:str="supervised", # name of the run, for the progress bar
     task_class:type=SupervisedTask, # what a step is
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
+    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch, max_steps
 )->tuple[nn.Module, list[dict]]: # the model in evaluation mode; one row per epoch
     "Train a classifier"
     device = torch.device(device)
@@ -210,9 +244,13 @@ def train_supervised(
         raise UserError(f"labels go up to {last}, the model has {model.num_classes} classes",
                         f"make it with num_classes={last+1}")
     join_norms(model) # those of an interrupted training may be split
-    settings = run_identity(model, images, asdict(config), seed) if run_dir else None
-    task = task_class(model, config, len(images)//config.batch_size, device)
-    batches = DeterministicBatches(images, task.collate, config.batch_size, seed)
-    log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc, **options)
+    facts = {k: v for k, v in asdict(config).items() if k != "accumulate"} # it may change when a run is resumed
+    settings = run_identity(model, images, facts, seed) if run_dir else None
+    with processes(device) as device:
+        task = task_class(model, config, len(images)//config.batch_size, device)
+        mixed = bool(config.mixup or config.cutmix)
+        share = own_share(config.batch_size)
+        batches = DeterministicBatches(images, task.collate, config.batch_size, seed, share, mixed)
+        log = fit(task, batches, config.epochs, run_dir, settings, num_workers, desc, **options)
     end_training(task.network)
     return join_norms(end_training(task.trained)), log
