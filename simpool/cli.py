@@ -15,8 +15,8 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'run_attend',
            'config_class', 'add_pretrain', 'add_training', 'weights_path', 'beside', 'open_training_images',
            'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain', 'remove_checkpoints', 'train_to_file',
-           'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor',
-           'run_doctor', 'build_parser', 'check_outputs', 'main']
+           'write_log', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_bench', 'run_bench', 'bf16_words',
+           'add_doctor', 'run_doctor', 'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -26,7 +26,7 @@ import os
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -367,6 +367,7 @@ def add_training(
     add("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
     add("--resume-from", type=file_path, help="checkpoint of a run with other settings to start from")
     add("--resume-what", choices=("all", "weights"), default="all", help="what to take of it (%(default)s)")
+    add("--max-steps", type=number(1, 10**9), help="steps after which the run ends early; if not given, all epochs")
     add("--skip-unreadable", type=number(0), help="images that may be unreadable, each replaced by the next one; one "
         "more ends the run; if not given, 0.1 %% of the images, at least 3")
     add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
@@ -485,20 +486,24 @@ def command_of(
     execution = [f.name for f in dataclasses.fields(config_class(args.method)) if f.metadata.get("how")]
     left_out = "out", "device", "num_workers", "skip_unreadable", "usual_drop_path_rate", *execution
     options = {k: v.resolve() if isinstance(v, Path) else v for k, v in sorted(vars(args).items())}
-    return {k: str(v) for k, v in options.items() if k not in left_out}
+    return {k: str(v) for k, v in options.items() if k not in left_out and (k, v) != ("max_steps", None)}
 
 # %% ../nbs/80_cli.ipynb #d5e29f0a
 def run_pretrain(
     args:argparse.Namespace, # options of `add_pretrain`
 ):
     "Train with DINO or BAM on a folder of images; an interrupted run continues"
+    from simpool.core import pick_device
+    from simpool.processes import from_first, processes, rank
     out = weights_path(args.out)
-    with only_run(out):
-        if finished(args, out):
+    with processes(pick_device(args.device)) as device, nullcontext() if rank() else only_run(out):
+        if from_first(not rank() and finished(args, out)):
             print(f"simpool: {out} is finished", file=sys.stderr)
         else:
-            remove_checkpoints(train_to_file(args, out))
-    print(out)
+            checkpoint = train_to_file(args, out, device)
+            if not rank():
+                remove_checkpoints(checkpoint)
+        print(out)
 
 def remove_checkpoints(
     checkpoint:Path, # file of a finished run
@@ -513,28 +518,49 @@ def remove_checkpoints(
 def train_to_file(
     args:argparse.Namespace, # options of `add_pretrain`
     out:Path, # file of weights to write
+    device, # torch device
 )->Path: # file of its checkpoints, which are not needed any more
-    "Train, then write the log and the weights"
+    "Train, then write the log and the weights; of several processes, the first one writes"
     from simpool.checkpoint import save_model
-    from simpool.core import pick_device, provenance, seed_everything, write_json
+    from simpool.core import seed_everything
     from simpool.data.multicrop import MultiCrop
-    from simpool.loop import checkpoint_path, run_identity, saved_facts
+    from simpool.loop import checkpoint_path, run_identity
     from simpool.pretrain import pretrain, run_facts
+    from simpool.processes import rank
     started, run_dir = time.monotonic(), beside(out, ".run")
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
     images = open_training_images(args.data, args.upright, args.photographs)
     seed_everything(args.seed)
     model = new_network(args)
     identity = run_identity(model, images, run_facts(config), args.seed)
-    checkpoint, options = checkpoint_path(run_dir, identity), dict(skip_unreadable=args.skip_unreadable)
-    network, log = pretrain(model, images, config, pick_device(args.device), args.seed, run_dir, args.num_workers,
-                            args.method, resume_from=args.resume_from, resume_what=args.resume_what, **options)
-    facts = dict(method=args.method, network=model.config, data=str(args.data), images=len(images), seed=args.seed,
-                 photographs=args.photographs, parameters=dataclasses.asdict(config), log=log, command=command_of(args),
-                 images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
-    write_json(provenance(started, **facts), beside(out, ".json"))
-    save_model(network, model.config, out)
+    checkpoint, options = checkpoint_path(run_dir, identity), dict(max_steps=args.max_steps)
+    network, log = pretrain(model, images, config, device, args.seed, run_dir, args.num_workers, args.method,
+                            resume_from=args.resume_from, resume_what=args.resume_what,
+                            skip_unreadable=args.skip_unreadable, **options)
+    if not rank():
+        write_log(args, out, started, model.config, identity, checkpoint, log)
+        save_model(network, model.config, out)
     return checkpoint
+
+def write_log(
+    args:argparse.Namespace, # options of `add_pretrain`
+    out:Path, # file of weights
+    started:float, # value of time.monotonic() at the start of the run
+    network:dict, # arguments of `create_model`
+    identity:dict, # result of `run_identity`
+    checkpoint:Path, # file of the run's checkpoints
+    log:list[dict], # one row per epoch
+):
+    "Write what the weights come from"
+    from simpool.core import provenance, write_json
+    from simpool.loop import saved_facts
+    from simpool.processes import world_size
+    config = config_from_args(config_class(args.method), args)
+    parameters = dataclasses.asdict(config) | dict(crops=identity["crops"])
+    facts = dict(method=args.method, network=network, data=str(args.data), images=identity["images"], seed=args.seed,
+                 photographs=args.photographs, parameters=parameters, log=log, command=command_of(args),
+                 images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
+    write_json(provenance(started, **facts, processes=world_size()), beside(out, ".json"))
 
 # %% ../nbs/80_cli.ipynb #c65033ba
 def add_pack(

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT/"simpool"
 NOTEBOOKS = sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))
 EXPORTING = {p.stem: re.search(r"#\| default_exp ([\w.]+)", p.read_text()) for p in NOTEBOOKS}
-NUMBER = {s.split("_", 1)[1]: s.split("_", 1)[0] for s, to in EXPORTING.items() if to and "__init__" not in to[1]}
+NUMBER = {s.split("_", 1)[1]: s.split("_", 1)[0] for s, to in EXPORTING.items() if to and "__" not in to[1]}
 FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if not p.stem.startswith("_")]
 MODULES = {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in FILES}
 

@@ -14,7 +14,8 @@ from simpool.pretrain import BAMConfig, DINOConfig, pretrain
 from simpool.processes import launch
 from simpool.supervised import SupervisedConfig, train_supervised
 
-VIT = dict(pool="simpool", backbone="vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=48, num_heads=2, patch_size=8)
+VIT = dict(pool="simpool", backbone="vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=48, num_heads=2,
+           patch_size=8)
 RESNET = dict(pool="simpool", backbone="resnet18", layers=(1, 1, 1, 1), channels=(16, 32, 64, 64))
 GAP = dict(RESNET, pool="gap")
 SMALL = dict(epochs=10, batch_size=8, warmup_epochs=1, precision="fp32")
