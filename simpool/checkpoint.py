@@ -12,8 +12,8 @@ complete, so a crash leaves no half file. No file's code is run when it is read.
 __all__ = ['LEFT_OUT', 'OWN_OF_POOLING', 'OF_A_POOLING', 'ONLY_WEIGHTS', 'save_model', 'existing', 'read_config', 'model_config',
            'load_model', 'kept_networks', 'what_to_give', 'find_file', 'read_own', 'read_source', 'run_args', 'adjust',
            'recognize', 'match_keys', 'without_pooling', 'leave_pooling', 'check_shapes', 'check_complete', 'fill',
-           'LoadReport', 'own_network', 'load_checkpoint', 'rng_state', 'set_rng_state', 'previous_path', 'save_state',
-           'load_state', 'config_key']
+           'LoadReport', 'own_network', 'load_checkpoint', 'rng_state', 'set_rng_state', 'previous_path', 'generations',
+           'save_state', 'load_state', 'config_key']
 
 # %% ../nbs/33_checkpoint.ipynb #470258bb
 import hashlib
@@ -463,21 +463,32 @@ def set_rng_state(
 # %% ../nbs/33_checkpoint.ipynb #a171025c
 def previous_path(
     path:Path, # file of `save_state`
-)->Path: # the file that holds the state before
-    "Name the older of two generations"
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
+    age:int=1, # how many states were written after it
+)->Path: # the file that holds an older state
+    "Name an older generation"
+    return path.with_name(f"{path.stem}.previous{age if age > 1 else ''}{path.suffix}")
+
+def generations(
+    path:Path, # file of `save_state`
+)->list[Path]: # files that exist, newest first
+    "List the states of a run that are kept"
+    older = sorted(path.parent.glob(f"{path.stem}.previous*{path.suffix}"), key=lambda p: (len(p.name), p.name))
+    return [path]*path.exists() + older
 
 def save_state(
     state:dict, # tensors, numbers, strings, and lists and dictionaries of them
     path:str|Path, # file to write
+    keep:int=2, # number of states that are kept, this one included
 ):
-    "Write the state of a run, completely or not at all, and keep the one before"
+    "Write the state of a run, completely or not at all, and keep those before it"
     path = Path(path).expanduser()
     new = path.with_suffix(".new")
     with atomic_path(new) as tmp:
         torch.save(state, tmp)
-    if path.exists():
-        os.replace(path, previous_path(path)) # only now, when the new one is safe on disk
+    newest_first = [path, *(previous_path(path, age) for age in range(1, keep))]
+    for newer, older in reversed(list(zip(newest_first, newest_first[1:]))): # only now, when the new one is on disk
+        if newer.exists():
+            os.replace(newer, older)
     os.replace(new, path)
 
 # %% ../nbs/33_checkpoint.ipynb #b487feab

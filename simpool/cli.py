@@ -330,12 +330,14 @@ def add_pretrain(
 ):
     "Add the options of a training without labels, per method"
     from simpool.data.multicrop import MultiCrop
+    from simpool.loop import Upkeep
     methods = parser.add_subparsers(dest="method", required=True, metavar="|".join(METHODS))
     for name in METHODS:
         config = config_class(name)
         p = methods.add_parser(name, help=config.__doc__, description=config.__doc__)
         add_training(p, drop_path_rate=.1 if name == "dino" else 0.)
         add_fields(p, config)
+        add_fields(p.add_argument_group("keeping and watching"), Upkeep)
         views = p.add_argument_group("views")
         words = ("photographs that the views of a thing come from; with 2 the images of a folder count as one thing, "
                  "as frames of a video; folders of classes would tell the classes (1)")
@@ -483,7 +485,9 @@ def command_of(
     args:argparse.Namespace, # options of `add_pretrain`
 )->dict: # those that decide what is computed
     "List the options of a training"
+    from simpool.loop import Upkeep
     execution = [f.name for f in dataclasses.fields(config_class(args.method)) if f.metadata.get("how")]
+    execution += [f.name for f in dataclasses.fields(Upkeep)]
     left_out = "out", "device", "num_workers", "skip_unreadable", "usual_drop_path_rate", *execution
     options = {k: v.resolve() if isinstance(v, Path) else v for k, v in sorted(vars(args).items())}
     return {k: str(v) for k, v in options.items() if k not in left_out and (k, v) != ("max_steps", None)}
@@ -508,9 +512,10 @@ def run_pretrain(
 def remove_checkpoints(
     checkpoint:Path, # file of a finished run
 ):
-    "Remove the checkpoints of a run, and leave those of other settings"
+    "Remove the checkpoints of a run; leave those of other settings, epochs that are kept, and batches that gave NaN"
     for p in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
-        p.unlink()
+        if ".epoch" not in p.name and not p.name.endswith(".nan.pt"):
+            p.unlink()
     if checkpoint.parent.exists() and not any(checkpoint.parent.iterdir()):
         checkpoint.parent.rmdir()
 
@@ -524,7 +529,7 @@ def train_to_file(
     from simpool.checkpoint import save_model
     from simpool.core import seed_everything
     from simpool.data.multicrop import MultiCrop
-    from simpool.loop import checkpoint_path, run_identity
+    from simpool.loop import Upkeep, checkpoint_path, run_identity
     from simpool.pretrain import pretrain, run_facts
     from simpool.processes import rank
     started, run_dir = time.monotonic(), beside(out, ".run")
@@ -533,10 +538,11 @@ def train_to_file(
     seed_everything(args.seed)
     model = new_network(args)
     identity = run_identity(model, images, run_facts(config), args.seed)
-    checkpoint, options = checkpoint_path(run_dir, identity), dict(max_steps=args.max_steps)
+    checkpoint = checkpoint_path(run_dir, identity)
+    options = {name: getattr(args, name) for name in ("max_steps", "skip_unreadable")}
+    options |= {f.name: getattr(args, f.name) for f in dataclasses.fields(Upkeep) if hasattr(args, f.name)}
     network, log = pretrain(model, images, config, device, args.seed, run_dir, args.num_workers, args.method,
-                            resume_from=args.resume_from, resume_what=args.resume_what,
-                            skip_unreadable=args.skip_unreadable, **options)
+                            resume_from=args.resume_from, resume_what=args.resume_what, **options)
     if not rank():
         write_log(args, out, started, model.config, identity, checkpoint, log)
         save_model(network, model.config, out)
@@ -552,7 +558,7 @@ def write_log(
     log:list[dict], # one row per epoch
 ):
     "Write what the weights come from"
-    from simpool.core import provenance, write_json
+    from simpool.core import atomic_path, provenance, write_json
     from simpool.loop import saved_facts
     from simpool.processes import world_size
     config = config_from_args(config_class(args.method), args)
@@ -561,6 +567,8 @@ def write_log(
                  photographs=args.photographs, parameters=parameters, log=log, command=command_of(args),
                  images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
     write_json(provenance(started, **facts, processes=world_size()), beside(out, ".json"))
+    with atomic_path(beside(out, ".csv")) as tmp:
+        shutil.copyfile(checkpoint.with_suffix(".csv"), tmp)
 
 # %% ../nbs/80_cli.ipynb #c65033ba
 def add_pack(
