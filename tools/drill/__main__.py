@@ -22,7 +22,7 @@ from hunt import KINDS, Tally
 
 LONGEST_S = 1800 # that a hunt may take
 ROOT = Path(__file__).resolve().parents[2]
-HUNTS = ("chaos", "runs", "commands", "images", "poolings", "knn", "files", "parameters") # the longest first
+HUNTS = ("chaos", "kills", "runs", "commands", "images", "poolings", "knn", "files", "parameters") # the longest first
 
 
 def one_hunt(name, share, seed):
@@ -53,7 +53,7 @@ def start(name, share, seed):
     else:
         result = json.loads(lines[-1])
     print(f"{name:10} {result['cases']:6} cases, {result['refused']:5} refused in a sentence, "
-          f"{len(result['found'])} found, {result['minutes']} min", file=sys.stderr, flush=True)
+          f"{len(result['found'])} found, {result['minutes']} min {result.get('words', '')}", file=sys.stderr, flush=True)
     for kind, case, words in result["found"][:20]:
         print(f"    {kind}: {case}: {words}", file=sys.stderr, flush=True)
     return result

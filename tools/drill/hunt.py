@@ -22,6 +22,7 @@ class Tally:
     cases: int = 0
     refused: int = 0
     found: list = field(default_factory=list) # (kind, case, words)
+    words: str = "" # what else to say of it
 
     def note(self, kind, case, words):
         "Count a finding, and keep its first words"

@@ -1,5 +1,11 @@
-"""Train a toy network with a checkpoint after each step: python tools/drill/train.py dino|bam|supervised OUT"""
+"""Train a toy network with a checkpoint after each step: python tools/drill/train.py dino|bam|supervised OUT
+
+With `--kill PLACE:N` the process kills itself (as kill -9 would) at the N-th time that it comes to a place of `PLACES`.
+"""
+import argparse
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TQDM_DISABLE"] = "1"
 
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 import simpool.loop  # noqa: E402
 from simpool.cli import main  # noqa: E402
@@ -34,7 +41,47 @@ def images(folder):
     return path
 
 
-def supervised(data, out):
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(call, n, half=None):
+    "Wrap a function so that the process dies at the n-th call of it, perhaps with half of its work done"
+    left = [n]
+    def counted(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            if half:
+                half(*args)
+            die()
+        return call(*args, **kwargs)
+    return counted
+
+
+def half_a_file(state, path):
+    "Write the first half of a checkpoint, as a process does that dies in the middle of a write"
+    right_save(state, path)
+    with open(path, "rb+") as file:
+        file.truncate(os.path.getsize(path)//2)
+
+
+right_save = torch.save
+PLACES = { # name -> object, its attribute at which the process dies, what it does by half
+    "step": (simpool.loop.NaNGuard, "step", None), # between two steps
+    "update": (simpool.loop.NaNGuard, "check", None), # in a step, when gradients are there and weights are old
+    "write": (torch, "save", half_a_file), # in the middle of a checkpoint
+    "rename": (os, "replace", None), # between two renames of files
+    "sync": (os, "fsync", None), # before a file is safe on the disk
+}
+
+
+def kill_at(place, n):
+    "Let this process kill itself at the n-th time that it comes to a place"
+    where, name, half = PLACES[place]
+    setattr(where, name, before(getattr(where, name), n, half))
+
+
+def supervised(data, out, num_workers):
     "Train a classifier as the notebooks do, and write its weights at the end"
     from simpool.checkpoint import save_model
     from simpool.core import seed_everything
@@ -44,20 +91,35 @@ def supervised(data, out):
     seed_everything(0)
     model = create_model("vit_toy", num_classes=3, img_size=16)
     config = SupervisedConfig(epochs=2, warmup_epochs=0, batch_size=8, crop_size=16)
-    model, _ = train_supervised(model, open_images(data), config, run_dir=out.parent/"net.run")
+    model, _ = train_supervised(model, open_images(data), config, run_dir=out.parent/"net.run",
+                                num_workers=num_workers)
     save_model(model, model.config, out)
 
 
-def train(method, out):
-    "Train into the file `out`; the exit code"
+def train(method, out, num_workers=0, kill=None, processes=1):
+    "Train into the file `out`, perhaps in several processes, of which the first one dies at `kill`; the exit code"
+    if processes > 1:
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, __file__, method,
+                  out.parent, "--num-workers", num_workers, *(("--kill", kill) if kill else ())]
+        return subprocess.run(list(map(str, launch))).returncode
     save_each_step()
     out.parent.mkdir(parents=True, exist_ok=True)
     data = images(out.parent.parent)
+    if kill and os.environ.get("RANK", "0") == "0":
+        place, n = kill.split(":")
+        kill_at(place, int(n))
     if method == "supervised":
-        supervised(data, out)
+        supervised(data, out, num_workers)
         return 0
-    return main(["pretrain", method, "--data", str(data), "--out", str(out), *OPTIONS[method]])
+    return main(["pretrain", method, "--data", str(data), "--out", str(out), "--log-every", "2", "--keep-every", "1",
+                 "--num-workers", str(num_workers), *OPTIONS[method]])
 
 
 if __name__ == "__main__":
-    sys.exit(train(sys.argv[1], Path(sys.argv[2])/"net.safetensors"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("out", type=Path, help="folder")
+    parser.add_argument("--num-workers", type=int, default=0)
+    parser.add_argument("--kill", help="where to die: PLACE:N")
+    options = parser.parse_args()
+    sys.exit(train(options.method, options.out/"net.safetensors", options.num_workers, options.kill))
