@@ -38,7 +38,7 @@ Modules:
 - `simpool.loop`: One training loop with deterministic batches, a log, checkpoints and exact resume
 - `simpool.maps`: From images to attention maps in one call, and the picture of them
 - `simpool.model`: A network with attention pooling in one call: `create_model("vit_small_patch16_224", pool="simpool")`
-- `simpool.monitor`: Is a training healthy? Collapse, time spent waiting for images, learning curves
+- `simpool.monitor`: Is a training healthy? A verdict in words, time spent waiting for images, a log that survives, learning curves
 - `simpool.optim`: Which parameters decay, DINO's gradient clip, and the LARS optimizer
 - `simpool.pools`: Every pooling of the paper behind one interface: features in, one vector per image out, and the attention where there is one
 - `simpool.precision`: bfloat16 where it is faster and right: the check before a run relies on it

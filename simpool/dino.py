@@ -164,7 +164,7 @@ class DINOLoss(nn.Module):
         self.n_crops = n_crops
         self.teacher_temps = linear_warmup(warmup_teacher_temp, teacher_temp, warmup_epochs, epochs)
         self.register_buffer("center", torch.zeros(1, out_dim))
-        self.stats:dict[str, Tensor] = {} # of the last call, in nats: teacher_entropy, marginal_entropy, kl
+        self.stats:dict[str, Tensor] = {} # of the last call, in nats: teacher_entropy, marginal_entropy, kl, view_kl
 
 # %% ../nbs/46_dino.ipynb #72375518
 @patch
@@ -207,6 +207,7 @@ def forward(
     loss = ViewsCrossEntropy.apply(student_out.view(self.n_crops, -1, K), q, self.student_temp)
     h = -torch.linalg.vecdot(q, log_q).mean()
     marginal = mean_over_processes(q.mean((0, 1)))
-    self.stats = dict(teacher_entropy=h, marginal_entropy=entropy(marginal), kl=loss.detach()-h)
+    crossed = torch.linalg.vecdot(q[0], log_q[1]).mean() + torch.linalg.vecdot(q[1], log_q[0]).mean()
+    self.stats = dict(teacher_entropy=h, marginal_entropy=entropy(marginal), kl=loss.detach()-h, view_kl=-crossed/2-h)
     self.update_center(teacher_out)
     return loss

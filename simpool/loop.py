@@ -376,6 +376,9 @@ def checked_place(
     for name, kind in kinds.items():
         if not isinstance(state[name], kind):
             raise TypeError(f"{name} is {state[name]!r}")
+    for sums, counts in (("sums", "counts"), ("recent_sums", "recent_counts")):
+        if state[sums].keys() != state[counts].keys():
+            raise ValueError(f"{counts} do not fit {sums}")
     return RunState(**{name: state[name] for name in kinds})
 
 # %% ../nbs/43_loop.ipynb #d20f52d5
@@ -497,7 +500,7 @@ class Upkeep:
     keep_every:int = 0 # epochs between checkpoints that are kept for good; 0: none
     max_hours:float = 0. # hours after which the run stops in order, to be continued; 0: no limit
     on_nan:str = "stop" # a gradient is not finite: stop, or back (go back to the last checkpoint, leave the batch out)
-    log_every:int = 50 # steps between rows of the CSV file
+    log_every:int = 25 # steps between rows of the CSV file
     on_row:object = None # function (row of the CSV file), for other loggers
 
     def __post_init__(self):

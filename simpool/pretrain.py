@@ -9,8 +9,8 @@ The teacher is a running average of the student. Views, schedules, optimizer and
 
 # %% auto #0
 __all__ = ['COUNTS', 'DIVISORS', 'RANGES', 'COMPILE_MODES', 'execution_setting', 'PretrainConfig', 'DINOConfig', 'BAMConfig',
-           'SelfDistillation', 'pick_packing', 'cut_views', 'cut_groups', 'DINOTask', 'BAMTask', 'run_facts',
-           'trainable_names', 'set_trainable', 'pretrain']
+           'SelfDistillation', 'pick_packing', 'cut_views', 'pooling_entropy', 'Measurement', 'cut_groups', 'DINOTask',
+           'BAMTask', 'run_facts', 'trainable_names', 'set_trainable', 'pretrain']
 
 # %% ../nbs/48_pretrain.ipynb #c2e3e293
 import copy
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
+from .attention import entropy
 from .bam import BAMHead, BAMLoss, freeze_stem, has_positions
 from .core import UserError, autocast, check_settings, pick_workers
 from .data.images import decode_to
@@ -34,7 +35,7 @@ from .data.multicrop import MultiCrop
 from .dino import DINOHead, DINOLoss, ema_update
 from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .model import can_pack
-from .monitor import verdict
+from .monitor import effective_rank, judge, view_agreement
 from .optim import clip_each, create_optimizer, param_groups, set_rates
 from .precision import Precision
 from .processes import average_gradients, own_share, processes
@@ -70,6 +71,7 @@ class PretrainConfig:
     grad_checkpointing:bool = execution_setting(False) # recompute activations in the backward pass: less memory
     accumulate:int = execution_setting(1) # parts that a batch is computed in, one after another: less memory
     packing:bool|None = execution_setting(None) # all views through a ViT's blocks together; by default on a GPU only
+    monitor_every:int = execution_setting(10) # steps between measurements of features and teacher; 0: none
     crops:MultiCrop = field(default_factory=MultiCrop) # sizes, scales and colors of the views
 
     def __post_init__(self):
@@ -126,6 +128,7 @@ class SelfDistillation:
         device:torch.device, # device to train on
     ):
         self.config, self.device, self.stats = config, device, model.stats
+        self.seen = None # pooled vectors of the network that will be evaluated, in the last step
         self.precision = Precision(config.precision, device)
         self.student, self.teacher = self.make_networks(model)
         self.network = (self.student if self.teacher is None else self.teacher)["backbone"] # it will be evaluated
@@ -222,7 +225,10 @@ def project(
     "Return the head's output for the pooled vectors of all views"
     if self.config.accumulate > 1 and self.needs_batch:
         return self.project_twice(net, groups)
-    return net["head"](net["backbone"](groups))
+    features = net["backbone"](groups)
+    if net["backbone"] is self.network:
+        self.seen = features.detach() # for the monitor
+    return net["head"](features)
 
 @patch
 def project_twice(
@@ -234,6 +240,51 @@ def project_twice(
     parts = cut_groups(groups, len(groups[0])//2, self.config.accumulate)
     out = [checkpoint(lambda part: net["head"](net["backbone"](part)), part, use_reentrant=False) for part in parts]
     return torch.cat([z.unflatten(0, (self.config.crops.n_crops, -1)) for z in out], 1).flatten(0, 1)
+
+# %% ../nbs/48_pretrain.ipynb #7c4e5d77
+@torch.no_grad()
+def pooling_entropy(
+    network:nn.Module, # network whose pooling has attention
+    images:Tensor, # normalized images (B, C, H, W)
+)->Tensor: # scalar, in nats
+    "Compute the mean entropy of the pooling's attention, without a trace in the network"
+    modes = [(m, m.training) for m in network.modules()]
+    network.eval()
+    try:
+        attn = network.pool(network.features(images)[0], return_attn=True)[1]
+    finally:
+        for m, training in modes:
+            m.training = training
+    return entropy(attn.float().flatten(2)).mean()
+
+# %% ../nbs/48_pretrain.ipynb #982470b5
+class Measurement:
+    "Measure features, attention and teacher in one step of a self-distillation"
+    def __init__(
+        self,
+        task, # self-distillation, between its forward pass and its update
+        views:Tensor, # normalized global views (2*B, C, size, size)
+    ):
+        self.task, self.views = task, views
+        a, b = task.seen[:len(views)].chunk(2)
+        self.values = dict(feature_rank=effective_rank(a), view_agreement=view_agreement(a, b))
+        task.seen = None
+        pairs = [] if task.teacher is None else zip(task.teacher.parameters(), task.student.parameters())
+        self.pairs = [(t, s) for t, s in pairs if s.requires_grad and s.numel() <= 4096][:16] # norms and biases
+        self.before = [t.detach().clone() for t, _ in self.pairs]
+
+    def finish(self)->dict[str, Tensor]: # name -> scalar
+        "Measure the rest after the update"
+        if self.pairs:
+            moved = torch._foreach_norm(torch._foreach_sub([t.detach() for t, _ in self.pairs], self.before))
+            way = torch._foreach_norm(torch._foreach_sub([s.detach() for _, s in self.pairs], self.before))
+            moved, way = torch.stack(moved).norm(), torch.stack(way).norm()
+            self.values["teacher_moved"] = torch.where(way > 0, moved/way, 1.)
+        network, images = self.task.network, self.views[:16]
+        if network.pool.has_attention:
+            with autocast(self.task.device, self.task.precision.format):
+                self.values["attention_entropy"] = pooling_entropy(network, images)
+        return self.values
 
 # %% ../nbs/48_pretrain.ipynb #ed82c3ed
 def cut_groups(
@@ -296,13 +347,16 @@ def step(
     self.precision.decide(lambda precision: self.compute_loss(parts[0], epoch, precision), self.networks)
     self.optimizer.zero_grad(set_to_none=True)
     loss, stats = self.backward(parts, epoch)
+    every = self.config.monitor_every
+    monitor = Measurement(self, parts[-1][0]) if self.seen is not None and every and step % every == 0 else None
     average_gradients(self.student.parameters())
     self.clip_gradients(epoch)
     set_rates(self.optimizer, self.lr[step], self.weight_decay[step])
     self.optimizer.step()
     if self.teacher is not None: # Differs from official: BAM's code averages before the step; its teacher is one behind
         ema_update(self.teacher, self.student, self.momentum[step])
-    return dict(loss=loss, **stats, lr=self.lr[step])
+    measured = monitor.finish() if monitor else {}
+    return dict(loss=loss, **stats, **measured, lr=self.lr[step])
 
 # %% ../nbs/48_pretrain.ipynb #efb29117
 @patch
@@ -348,13 +402,15 @@ class DINOTask(SelfDistillation):
 
 # %% ../nbs/48_pretrain.ipynb #ef28b9a3
 @patch
-def complaint(
-    self:DINOTask,
-    row:dict, # means of an epoch
-)->str|None: # sentence; None while the training is healthy, and in the first epoch, where all outputs are alike
-    "Say whether the run has collapsed"
-    words = verdict(row["teacher_entropy"], row["marginal_entropy"], self.config.out_dim)
-    return None if row["epoch"] == 0 or words.startswith("healthy") else words
+def verdict(
+    self:SelfDistillation,
+    row:dict, # means of some steps, and the number `step` of those behind the run
+)->str: # sentence that begins with a state
+    "Say what state the run is in"
+    step = min(row["step"], len(self.lr))
+    early = sum(self.lr[:step]) < 20*max(self.lr) # less than 20 steps at the full learning rate
+    return judge(row, getattr(self.config, "out_dim", None) if isinstance(self, DINOTask) else None, early,
+                 ending=step > .9*len(self.lr))
 
 # %% ../nbs/48_pretrain.ipynb #c82723f6
 class BAMTask(SelfDistillation):

@@ -13,7 +13,7 @@ from children import fork, wait
 from train import METHODS, PLACES, train
 
 SECONDS = 120 # that a training of two seconds may take
-OFTEN = dict(step=6, update=6, write=7, rename=20, sync=20) # how often an undisturbed run comes to a place, at least
+OFTEN = dict(step=6, update=6, write=6, rename=10, sync=6) # how often an undisturbed run comes to a place, at least
 PROCESSES = 1, # numbers of processes that train together
 WORKERS = 0, 2
 
