@@ -53,7 +53,8 @@ def start(name, share, seed):
     else:
         result = json.loads(lines[-1])
     print(f"{name:10} {result['cases']:6} cases, {result['refused']:5} refused in a sentence, "
-          f"{len(result['found'])} found, {result['minutes']} min {result.get('words', '')}", file=sys.stderr, flush=True)
+          f"{len(result['found'])} found, {result['minutes']} min {result.get('words', '')}",
+          file=sys.stderr, flush=True)
     for kind, case, words in result["found"][:20]:
         print(f"    {kind}: {case}: {words}", file=sys.stderr, flush=True)
     return result

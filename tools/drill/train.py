@@ -3,6 +3,7 @@
 With `--kill PLACE:N` the process kills itself (as kill -9 would) at the N-th time that it comes to a place of `PLACES`.
 """
 import argparse
+import itertools
 import os
 import signal
 import subprocess
@@ -25,9 +26,10 @@ COMMON += ["--out-dim", "32"]
 OPTIONS = dict(dino=[*COMMON, "--bottleneck-dim", "8", "--drop-path-rate", "0.2"], bam=[*COMMON, "--top-k", "4"])
 
 
-def save_each_step():
-    "Write a checkpoint after each step, not each minute"
-    simpool.loop.Checkpointer.due = lambda self: self.path is not None
+def save_often(steps=1):
+    "Write a checkpoint after every so many steps, not each minute"
+    asked = itertools.count(1)
+    simpool.loop.Checkpointer.due = lambda self: self.path is not None and next(asked)%steps == 0
 
 
 def images(folder):
@@ -96,13 +98,14 @@ def supervised(data, out, num_workers):
     save_model(model, model.config, out)
 
 
-def train(method, out, num_workers=0, kill=None, processes=1):
+def train(method, out, num_workers=0, kill=None, processes=1, save_every=1):
     "Train into the file `out`, perhaps in several processes, of which the first one dies at `kill`; the exit code"
     if processes > 1:
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, __file__, method,
-                  out.parent, "--num-workers", num_workers, *(("--kill", kill) if kill else ())]
+                  out.parent, "--num-workers", num_workers, "--save-every", save_every,
+                  *(("--kill", kill) if kill else ())]
         return subprocess.run(list(map(str, launch))).returncode
-    save_each_step()
+    save_often(save_every)
     out.parent.mkdir(parents=True, exist_ok=True)
     data = images(out.parent.parent)
     if kill and os.environ.get("RANK", "0") == "0":
@@ -120,6 +123,8 @@ if __name__ == "__main__":
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("out", type=Path, help="folder")
     parser.add_argument("--num-workers", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=1, help="steps between checkpoints (%(default)s)")
     parser.add_argument("--kill", help="where to die: PLACE:N")
     options = parser.parse_args()
-    sys.exit(train(options.method, options.out/"net.safetensors", options.num_workers, options.kill))
+    sys.exit(train(options.method, options.out/"net.safetensors", options.num_workers, options.kill,
+                   save_every=options.save_every))
