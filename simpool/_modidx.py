@@ -436,6 +436,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'simpool.data.shards.open_shards': ('data.shards.html#open_shards', 'simpool/data/shards.py'),
                                      'simpool.data.shards.pack': ('data.shards.html#pack', 'simpool/data/shards.py'),
                                      'simpool.data.shards.pack_splits': ('data.shards.html#pack_splits', 'simpool/data/shards.py'),
+                                     'simpool.data.shards.patience': ('data.shards.html#patience', 'simpool/data/shards.py'),
                                      'simpool.data.shards.plan_shards': ('data.shards.html#plan_shards', 'simpool/data/shards.py'),
                                      'simpool.data.shards.read_index': ('data.shards.html#read_index', 'simpool/data/shards.py'),
                                      'simpool.data.shards.read_manifest': ('data.shards.html#read_manifest', 'simpool/data/shards.py'),

@@ -13,9 +13,9 @@ Shards that others have written are read too. Their index is made once."""
 # %% auto #0
 __all__ = ['BLOCK', 'RECORD', 'MANIFEST', 'PACKING', 'INDEX', 'FORMAT', 'ENTRY', 'TRIES', 'block_bytes', 'plan_shards', 'Hashing',
            'shard_name', 'add_member', 'write_shard', 'file_sizes', 'folder_digest', 'start_packing', 'max_bytes',
-           'write_index', 'pack', 'finish_packing', 'connections', 'unreachable', 'fetch', 'read_range', 'read_whole',
-           'read_manifest', 'read_index', 'ShardImages', 'open_shards', 'holds_tars', 'index_shard', 'class_id',
-           'index_shards', 'foreign_classes', 'verify_shards', 'pack_splits', 'shard_folders']
+           'write_index', 'pack', 'finish_packing', 'connections', 'patience', 'unreachable', 'fetch', 'read_range',
+           'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_shards', 'holds_tars', 'index_shard',
+           'class_id', 'index_shards', 'foreign_classes', 'verify_shards', 'pack_splits', 'shard_folders']
 
 # %% ../../nbs/25_data.shards.ipynb #4770e813
 import hashlib
@@ -248,17 +248,22 @@ def finish_packing(
     return manifest
 
 # %% ../../nbs/25_data.shards.ipynb #4d16fe76
-TRIES = 8 # requests for one range, with pauses that double up to 8 seconds
+TRIES = 3, 8 # further requests for a whole file, for a range; pauses between them double up to 8 seconds
 _POOLS = {} # process -> its connections, which cannot be shared with processes that are forked
 
 def connections()->urllib3.PoolManager: # connections of this process
     "Keep connections open between requests"
     if os.getpid() not in _POOLS:
-        retries = urllib3.Retry(TRIES, backoff_factor=.25, backoff_max=8, backoff_jitter=.1,
-                                status_forcelist=(408, 429, 500, 502, 503, 504))
         _POOLS.clear()
-        _POOLS[os.getpid()] = urllib3.PoolManager(16, retries=retries, timeout=urllib3.Timeout(connect=10, read=30))
+        _POOLS[os.getpid()] = urllib3.PoolManager(16, timeout=urllib3.Timeout(connect=10, read=30))
     return _POOLS[os.getpid()]
+
+def patience(
+    tries:int, # further requests after the first
+)->urllib3.Retry: # what to repeat, and when
+    "Say when a request is repeated"
+    return urllib3.Retry(tries, backoff_factor=.25, backoff_max=8, backoff_jitter=.1,
+                         status_forcelist=(408, 429, 500, 502, 503, 504))
 
 # %% ../../nbs/25_data.shards.ipynb #233f24f3
 def unreachable(
@@ -276,11 +281,11 @@ def fetch(
     size:int=None, # number of bytes; None: the whole file
 )->bytes|None: # what it holds; None: there is no such file
     "Fetch a file, or a range of it, over http"
-    headers = {} if size is None else dict(Range=f"bytes={start}-{start+size-1}")
+    headers, tries = {} if size is None else dict(Range=f"bytes={start}-{start+size-1}"), TRIES[size is not None]
     try:
-        answer = connections().request("GET", address, headers=headers)
+        answer = connections().request("GET", address, headers=headers, retries=patience(tries))
     except urllib3.exceptions.HTTPError as e:
-        raise unreachable(address, f"after {TRIES} tries: {type(getattr(e, 'reason', e)).__name__}") from e
+        raise unreachable(address, f"after {tries + 1} tries: {type(getattr(e, 'reason', e)).__name__}") from e
     if answer.status == 404:
         return None
     if answer.status == 200 and size is not None:
@@ -527,8 +532,8 @@ def pack_splits(
     "Pack a data set, each split into a folder of its own"
     folder, out = Path(folder).expanduser(), Path(out).expanduser()
     splits = [found for split in ("train", "test", "novel") if (found := split_folder(folder, split))]
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{out} lies in {folder}, where its shards would count as images", "name a folder elsewhere")
+    if any(out.resolve().is_relative_to(source.resolve()) for source in splits or [folder]):
+        raise UserError(f"{out} lies among the images, where its shards would count as some", "name another folder")
     if not splits:
         return {out: pack(folder, out, shard_mb)}
     classes, done = None, {}
