@@ -99,6 +99,7 @@ def step_flops(
 # %% ../nbs/69_advise.ipynb #35cfc14d
 PEAK = 1.5 # peak of the memory for activations, as a multiple of what autograd keeps (rule, from DINO's Table 8)
 
+# %% ../nbs/69_advise.ipynb #6227de52
 def kept_bytes(
     network:torch.nn.Module, # network in training mode
     n:int, # images
@@ -118,6 +119,7 @@ def kept_bytes(
     del kept
     return sum(sizes.values())
 
+# %% ../nbs/69_advise.ipynb #3893146a
 @lru_cache
 def image_memory(
     backbone:str, # timm name
@@ -138,6 +140,7 @@ def head_params(
     with torch.device("meta"):
         return sum(p.numel() for p in DINOHead(dim, out_dim).parameters())
 
+# %% ../nbs/69_advise.ipynb #9283b165
 @lru_cache
 def feature_dim(
     backbone:str, # timm name
@@ -146,6 +149,7 @@ def feature_dim(
     with torch.device("meta"):
         return create_model(backbone, "simpool").embed_dim
 
+# %% ../nbs/69_advise.ipynb #3d0a0215
 def step_gb(
     backbone:str, # timm name
     out_dim:int, # K, number of prototypes
@@ -159,6 +163,7 @@ def step_gb(
 # %% ../nbs/69_advise.ipynb #815502b7
 PAPER_IMAGES, PAPER_EPOCHS = 1_281_167, 100 # ImageNet-1k; epochs of the papers' main runs
 
+# %% ../nbs/69_advise.ipynb #a1b96ef6
 def power_of_two(
     x:float, # number
     low:int, # smallest result, a power of two
@@ -167,12 +172,14 @@ def power_of_two(
     "Round to a power of two"
     return min(high, max(low, 2**round(math.log2(max(x, 1)))))
 
+# %% ../nbs/69_advise.ipynb #40474194
 def choose_k(
     q:Question, # what is asked
 )->int: # K, number of prototypes
     "Choose the number of prototypes"
     return power_of_two(q.images/20, 128, 65536)
 
+# %% ../nbs/69_advise.ipynb #0e03aea9
 def choose_batch(
     q:Question, # what is asked
 )->int: # images per step on all GPUs together
@@ -272,6 +279,7 @@ def rate_rows(
             row("lr * batch_size/256", round(base*batch/256, 6), "", "rule", "what the optimizer gets after warm-up"),
             row("momentum_teacher", momentum, "", source_m, why_m)]
 
+# %% ../nbs/69_advise.ipynb #9411f6ff
 def head_rows(
     backbone:str, # timm name
     k:int, # K, number of prototypes
@@ -305,6 +313,7 @@ def gpu_rate(
     return (round(MEASURED[known][0]/share, 1), "rule",
             f"ViT-S/16 on one H200, divided by {share:.2f}, the ratio of the arithmetic")
 
+# %% ../nbs/69_advise.ipynb #df7c903b
 def cost_rows(
     q:Question, # what is asked
     batch:int, # images per step
@@ -341,6 +350,7 @@ def input_rows(
             row("CPU cores per GPU", math.ceil(total/q.gpus/CORE_VIEWS), "", "measured", f"{CORE_VIEWS:.0f} images/s "
                 "and core, photos of 500 px to views with colors; fewer where the GPU changes the colors")]
 
+# %% ../nbs/69_advise.ipynb #cf7d8bb6
 def network_rows(
     q:Question, # what is asked
     steps_per_s:float, # steps per second

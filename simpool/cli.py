@@ -353,8 +353,7 @@ def add_training(
     from simpool.backbones import TOYS
     from simpool.pools import list_pools
     add = parser.add_argument
-    add("--data", required=True, type=data_source, help="folder of images or shards, .npz of scenes, folder with "
-        "train/, or the http address of shards")
+    add("--data", required=True, type=data_source, help="images: folder, shards, their address, or .npz of scenes")
     add("--out", required=True, type=file_path, help=".safetensors to write; log and checkpoints are next to it")
     add("--backbone", default="vit_small_patch16_224", help=f"timm name, or {', '.join(TOYS)} (%(default)s)")
     add("--pool", default="simpool", help=f"{', '.join(list_pools())}, or baseline (%(default)s)")
@@ -370,8 +369,7 @@ def add_training(
     add("--resume-from", type=file_path, help="checkpoint of a run with other settings to start from")
     add("--resume-what", choices=("all", "weights"), default="all", help="what to take of it (%(default)s)")
     add("--max-steps", type=number(1, 10**9), help="steps after which the run ends early; if not given, all epochs")
-    add("--skip-unreadable", type=number(0), help="images that may be unreadable, each replaced by the next one; one "
-        "more ends the run; if not given, 0.1 %% of the images, at least 3")
+    add("--skip-unreadable", type=number(0), help="images that may be unreadable; if not given, 0.1 %% and at least 3")
     add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
 
 # %% ../nbs/80_cli.ipynb #00c054a1

@@ -11,4 +11,4 @@ __all__ = []
 # %% ../../nbs/29_data.ipynb #fd752095
 from importlib import import_module
 
-import_module("simpool.data.shards") # registers shards with `simpool.data.images.FOLDER_READERS`
+_SHARDS = import_module("simpool.data.shards") # registers shards with `simpool.data.images.FOLDER_READERS`

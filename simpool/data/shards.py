@@ -275,6 +275,7 @@ def unreachable(
     error.unreachable = True
     return error
 
+# %% ../../nbs/25_data.shards.ipynb #c927abc1
 def fetch(
     address:str, # address of a file
     start:int=0, # first byte
@@ -322,6 +323,7 @@ def read_whole(
     path = Path(source)/name
     return path.read_bytes() if path.exists() else None
 
+# %% ../../nbs/25_data.shards.ipynb #02afd10e
 def read_manifest(
     source:str|Path, # folder or address of the shards
 )->dict|None: # the manifest; None: there is none
@@ -468,6 +470,7 @@ def class_id(
         raise UserError(f"{path}: {key[1]}.cls holds {text[:20]!r}", "class ids are whole numbers from 0 on")
     return int(text)
 
+# %% ../../nbs/25_data.shards.ipynb #7f7aba61
 def index_shards(
     folder:Path, # folder of tar files; gets index and manifest
 )->dict: # the manifest
@@ -542,6 +545,7 @@ def pack_splits(
         classes = classes or tuple(done[out/split.name]["classes"]) or None
     return done
 
+# %% ../../nbs/25_data.shards.ipynb #ffd7eef4
 def shard_folders(
     folder:str|Path, # folder of shards, or one with such folders
 )->list[Path]: # folders of shards

@@ -42,12 +42,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import timm
 import torch
 from fastcore.basics import patch
 from PIL import Image, ImageFilter, ImageOps
-from timm.layers.other_pool import SimPool1d, SimPool2d
 from torch import Tensor, nn
+
+# %% ../../nbs/76_reproduce.bench.ipynb #8c26a6fe
+import timm
+from timm.layers.other_pool import SimPool1d, SimPool2d
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -613,6 +615,7 @@ def torchvision_jpeg(
         pixels = found.decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8))
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
+# %% ../../nbs/76_reproduce.bench.ipynb #0dfcd8d5
 def opencv_jpeg(
     file:bytes, # JPEG file
 )->np.ndarray: # (H, W, 3) uint8
@@ -620,6 +623,7 @@ def opencv_jpeg(
     pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
+# %% ../../nbs/76_reproduce.bench.ipynb #7c9f1133
 def decoders()->dict: # name -> function from a JPEG file to an image of Pillow
     "List the decoders that are installed"
     found = {"Pillow": open_jpeg, "OpenCV": lambda file: Image.fromarray(opencv_jpeg(file)),
