@@ -1,10 +1,18 @@
 "Two processes train as one does, stop as one does, and go on as one does."
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from simpool.cli import main
 from simpool.core import seed_everything
 from simpool.data.images import SceneImages
 from simpool.data.multicrop import MultiCrop
@@ -77,3 +85,67 @@ def test_two_processes_are_one(case, two):
     for name, value in one[2].items():
         assert name == "seconds" or abs(value - two[0][case][2][name]) < 1e-4, name
     assert abs(one[0][0] - one[0][-1]) > .01 # something has changed in twenty steps
+
+
+@pytest.mark.parametrize("case", ["dino_vit", "bam", "bam_no_teacher", "supervised_mixed"])
+def test_a_batch_in_parts_is_the_batch(case):
+    losses, weights = differences(train(case), train(case, accumulate=4))
+    assert losses < 1e-5 and weights < 1e-5, (losses, weights)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    "A short training, as arguments of the command line without --out"
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(40):
+        scenes()[i][0].save(folder/f"{i}.png")
+    words = """--backbone vit_toy --img-size 32 --global-size 32 --local-size 16 --n-local 2 --epochs 24 --batch-size 8
+        --warmup-epochs 1 --out-dim 64 --hidden-dim 32 --bottleneck-dim 16 --momentum-teacher .9 --precision fp32
+        --drop-path-rate 0 --optimizer sgd --lr .1 --device cpu"""
+    return ["pretrain", "dino", "--data", str(folder), *words.split()]
+
+
+def start(n, command):
+    "Start a command in n processes, without torchrun, which would end those that are left"
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    env = dict(os.environ, WORLD_SIZE=str(n), MASTER_ADDR="localhost", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    arguments = [sys.executable, "-m", "simpool", *command]
+    return [subprocess.Popen(arguments, env=env | dict(RANK=str(i), LOCAL_RANK=str(i)), stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True) for i in range(n)]
+
+
+def ends(started, number, sent):
+    "Send a signal to one of two processes in the middle of the training; return exit codes, messages, seconds"
+    words = ""
+    while " 1/" not in words and " 2/" not in words: # the bar of the first process
+        words += started[0].stderr.read(1)
+        assert started[0].poll() is None, words
+    started[number].send_signal(sent)
+    sent_at = time.monotonic()
+    said = [p.communicate(timeout=30)[1] for p in started]
+    lines = [line for words in said for line in words.replace("\r", "\n").splitlines() if line.startswith("simpool")]
+    return [p.returncode for p in started], lines, time.monotonic() - sent_at
+
+
+def test_the_end_of_one_is_the_end_of_all(command, tmp_path):
+    "Stopped in two processes, killed in two, finished in one: the weights are those of a run in one piece"
+    out = [*command, "--out", str(tmp_path/"net")]
+    codes, lines, _ = ends(start(2, out), 1, signal.SIGTERM) # only the second process hears of it
+    assert codes == [130, 130] and len(lines) == 1 and "the same call goes on from there" in lines[0], (codes, lines)
+    codes, lines, seconds = ends(start(2, out), 1, signal.SIGKILL)
+    assert codes == [2, -9] and seconds < 20, (codes, seconds)
+    assert len(lines) == 1 and "another process of this training has ended" in lines[0], lines
+    assert len(list((tmp_path/"net.run").glob("*.pt"))) == 1
+    assert main(out) == 0
+    assert main([*command, "--out", str(tmp_path/"whole")]) == 0
+    a, b = (load_file(tmp_path/f"{name}.safetensors") for name in ("net", "whole"))
+    assert max((a[k] - b[k]).abs().max() for k in a) < 1e-5
+
+
+def test_a_mistake_is_said_once(command, tmp_path):
+    started = start(2, [*command, "--out", str(tmp_path/"net"), "--batch-size", "9"])
+    said = "".join(p.communicate(timeout=60)[1] for p in started)
+    assert [p.returncode for p in started] == [2, 2]
+    assert said.count("simpool: ") == 1 and "a batch_size of 9 cannot be shared by 2 processes" in said, said
