@@ -1,4 +1,6 @@
 "Shards: other programs read them, and a training from them is the training from the folder, to the byte."
+import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,6 +28,10 @@ def photos(tmp_path_factory):
         file.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 255, (4, 4, 3), np.uint8)
         Image.fromarray(pixels).resize((40 + i % 7, 40 + i % 5), Image.Resampling.BICUBIC).save(file, quality=90)
+    for i in (0, 10, 20, 40, 41, 50): # some of them are the test images
+        file = root/"photos"/"val"/f"class-{i % 3}"/f"{i:03d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((root/"photos"/"train"/f"class-{i % 3}"/f"{i:03d}.jpg").read_bytes())
     assert main(["pack", str(root/"photos"), str(root/"shards"), "--shard-mb", ".03", "--verify"]) == 0
     return root
 
@@ -106,15 +112,17 @@ def test_each_sample_is_seen_once_per_epoch_though_requests_fail(server, photos,
     assert len(handler.failed) > 5 and all("unreadable" not in row for row in log)
 
 
-def test_training_from_shards_is_training_from_the_folder(server, photos, tmp_path):
-    "Weights and log, with and without worker processes, from a disk and over a network that fails"
-    found = {}
+TRAINING = ["--backbone", "vit_toy", "--img-size", 32, "--global-size", 32, "--local-size", 16, "--n-local", 2,
+            "--out-dim", 64, "--batch-size", 32, "--epochs", 2, "--device", "cpu"]
+
+
+def test_training_from_shards_is_training_from_the_folder(server, photos, tmp_path, capsys):
+    "Weights, with and without worker processes, from a disk and over a network that fails; then k-NN"
+    found, accuracy = {}, []
     for name, data, workers in (("folder", photos/"photos", 0), ("shards", photos/"shards", 2), ("http", server[0], 0),
                                 ("http-2", server[0], 2)):
         out = tmp_path/f"{name}.safetensors"
-        command = ["pretrain", "dino", "--data", data, "--out", out, "--backbone", "vit_toy", "--img-size", 32,
-                   "--global-size", 32, "--local-size", 16, "--n-local", 2, "--out-dim", 64, "--batch-size", 32,
-                   "--epochs", 2, "--num-workers", workers, "--device", "cpu"]
+        command = ["pretrain", "dino", "--data", data, "--out", out, "--num-workers", workers, *TRAINING]
         assert main([str(word) for word in command]) == 0
         found[name] = load_tensors(out)[0]
     weights = found.pop("folder")
@@ -123,6 +131,34 @@ def test_training_from_shards_is_training_from_the_folder(server, photos, tmp_pa
         assert weights.keys() == others.keys()
         assert all(torch.equal(weights[k], others[k]) for k in weights), name
     assert server[1].failed
+    for data in (photos/"photos", photos/"shards", server[0]):
+        capsys.readouterr()
+        command = ["knn", tmp_path/"folder.safetensors", "--data", data, "--size", 32, "--k", 3]
+        assert main([str(word) for word in command]) == 0
+        accuracy.append(capsys.readouterr().out)
+    assert "top1" in accuracy[0] and accuracy == accuracy[:1]*3
+
+
+def test_damaged_images_are_replaced_alike(photos, tmp_path, capsys):
+    "Two files that cannot be read: the same others stand in for them in a folder and in shards, with any workers"
+    shutil.copytree(photos/"photos"/"train", tmp_path/"photos")
+    files = FolderImages(tmp_path/"photos").files
+    files[7].write_bytes(b"no picture")
+    files[50].write_bytes(files[50].read_bytes()[:300]) # cut off
+    pack(tmp_path/"photos", tmp_path/"shards", .03)
+    weights = []
+    for data, workers in (("photos", 0), ("photos", 2), ("shards", 0), ("shards", 2)):
+        out = tmp_path/f"{data}-{workers}.safetensors"
+        command = ["pretrain", "dino", "--data", tmp_path/data, "--out", out, "--num-workers", workers, *TRAINING]
+        assert main([str(word) for word in command]) == 0
+        said = capsys.readouterr().err
+        assert said.count("the next image stands in for it") == 2 and "2 image(s) could not be read" in said
+        weights.append(load_tensors(out)[0])
+        assert json.loads(out.with_suffix(".json").read_text())["log"][-1]["unreadable"] == 2
+        listed = next((tmp_path/f"{data}-{workers}.run").glob("unreadable-*.txt")).read_text().splitlines()
+        assert [line.split("\t")[0] for line in listed] == ["7", "50"]
+    for others in weights[1:]:
+        assert all(torch.equal(weights[0][k], others[k]) for k in others)
 
 
 def test_a_killed_packing_goes_on(photos, tmp_path):
