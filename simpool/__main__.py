@@ -13,5 +13,5 @@ import sys
 from .cli import main
 
 # %% ../nbs/81_main.ipynb #d9e2e5c0
-if __name__ == "__main__":
+if __name__ == "__main__" and __package__ == "simpool": # and not where this notebook runs
     sys.exit(main())
