@@ -468,6 +468,7 @@ def previous_path(
     "Name an older generation"
     return path.with_name(f"{path.stem}.previous{age if age > 1 else ''}{path.suffix}")
 
+# %% ../nbs/33_checkpoint.ipynb #11875dd5
 def generations(
     path:Path, # file of `save_state`
 )->list[Path]: # files that exist, newest first
@@ -475,6 +476,7 @@ def generations(
     older = sorted(path.parent.glob(f"{path.stem}.previous*{path.suffix}"), key=lambda p: (len(p.name), p.name))
     return [path]*path.exists() + older
 
+# %% ../nbs/33_checkpoint.ipynb #a1417b83
 def save_state(
     state:dict, # tensors, numbers, strings, and lists and dictionaries of them
     path:str|Path, # file to write

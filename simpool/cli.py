@@ -14,9 +14,9 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'add_network', 'read_gamma', 'open_network', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size',
            'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'run_attend',
            'config_class', 'add_pretrain', 'add_training', 'weights_path', 'beside', 'open_training_images',
-           'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain', 'remove_checkpoints', 'train_to_file',
-           'write_log', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_bench', 'run_bench', 'bf16_words',
-           'add_doctor', 'run_doctor', 'build_parser', 'check_outputs', 'main']
+           'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain', 'remove_checkpoints', 'fit_options',
+           'write_logs', 'train_to_file', 'describe_run', 'add_pack', 'run_pack', 'add_advise', 'run_advise',
+           'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor', 'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -318,6 +318,7 @@ def run_attend(
 # %% ../nbs/80_cli.ipynb #3cea7c11
 METHODS = ("dino", "bam")
 
+# %% ../nbs/80_cli.ipynb #69479135
 def config_class(
     method:str, # one of METHODS
 )->type: # dataclass of its settings
@@ -325,6 +326,7 @@ def config_class(
     from simpool.pretrain import BAMConfig, DINOConfig
     return dict(dino=DINOConfig, bam=BAMConfig)[method]
 
+# %% ../nbs/80_cli.ipynb #b2108f1a
 def add_pretrain(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
@@ -517,6 +519,26 @@ def remove_checkpoints(
     if checkpoint.parent.exists() and not any(checkpoint.parent.iterdir()):
         checkpoint.parent.rmdir()
 
+# %% ../nbs/80_cli.ipynb #7a9efa45
+def fit_options(
+    args:argparse.Namespace, # options of `add_pretrain`
+)->dict: # options of `fit`
+    "Collect what decides how a run is kept, not what it computes"
+    from simpool.loop import Upkeep
+    names = [f.name for f in dataclasses.fields(Upkeep) if hasattr(args, f.name)]
+    return {name: getattr(args, name) for name in (*names, "resume_from", "resume_what", "skip_unreadable", "max_steps")}
+
+def write_logs(
+    facts:dict, # what is said of the run
+    log:Path, # CSV file of the run
+    out:Path, # file of weights
+):
+    "Write the facts of a run and its log next to the weights, each in whole or not at all"
+    from simpool.core import atomic_path, write_json
+    write_json(facts, beside(out, ".json"))
+    with atomic_path(beside(out, ".csv")) as tmp:
+        shutil.copyfile(log, tmp)
+
 # %% ../nbs/80_cli.ipynb #1126991a
 def train_to_file(
     args:argparse.Namespace, # options of `add_pretrain`
@@ -527,7 +549,7 @@ def train_to_file(
     from simpool.checkpoint import save_model
     from simpool.core import seed_everything
     from simpool.data.multicrop import MultiCrop
-    from simpool.loop import Upkeep, checkpoint_path, run_identity
+    from simpool.loop import checkpoint_path, run_identity
     from simpool.pretrain import pretrain, run_facts
     from simpool.processes import rank
     started, run_dir = time.monotonic(), beside(out, ".run")
@@ -537,16 +559,14 @@ def train_to_file(
     model = new_network(args)
     identity = run_identity(model, images, run_facts(config), args.seed)
     checkpoint = checkpoint_path(run_dir, identity)
-    options = {name: getattr(args, name) for name in ("max_steps", "skip_unreadable")}
-    options |= {f.name: getattr(args, f.name) for f in dataclasses.fields(Upkeep) if hasattr(args, f.name)}
     network, log = pretrain(model, images, config, device, args.seed, run_dir, args.num_workers, args.method,
-                            resume_from=args.resume_from, resume_what=args.resume_what, **options)
+                            **fit_options(args))
     if not rank():
-        write_log(args, out, started, model.config, identity, checkpoint, log)
+        describe_run(args, out, started, model.config, identity, checkpoint, log)
         save_model(network, model.config, out)
     return checkpoint
 
-def write_log(
+def describe_run(
     args:argparse.Namespace, # options of `add_pretrain`
     out:Path, # file of weights
     started:float, # value of time.monotonic() at the start of the run
@@ -556,7 +576,7 @@ def write_log(
     log:list[dict], # one row per epoch
 ):
     "Write what the weights come from"
-    from simpool.core import atomic_path, provenance, write_json
+    from simpool.core import provenance
     from simpool.loop import saved_facts
     from simpool.processes import world_size
     config = config_from_args(config_class(args.method), args)
@@ -564,9 +584,7 @@ def write_log(
     facts = dict(method=args.method, network=network, data=str(args.data), images=identity["images"], seed=args.seed,
                  photographs=args.photographs, parameters=parameters, log=log, command=command_of(args),
                  images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
-    write_json(provenance(started, **facts, processes=world_size()), beside(out, ".json"))
-    with atomic_path(beside(out, ".csv")) as tmp:
-        shutil.copyfile(checkpoint.with_suffix(".csv"), tmp)
+    write_logs(provenance(started, **facts, processes=world_size()), checkpoint.with_suffix(".csv"), out)
 
 # %% ../nbs/80_cli.ipynb #c65033ba
 def add_pack(

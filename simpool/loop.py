@@ -14,9 +14,9 @@ __all__ = ['KEPT', 'GRACE_S', 'LONGEST_S', 'MOST_LEFT_OUT', 'allowed_unreadable'
            'end_training', 'RunState', 'remedy', 'finite_means', 'named_tensors', 'check_weights', 'checkpoint_path',
            'differences', 'saved_facts', 'others_in', 'run_identity', 'save_checkpoint', 'checked_place', 'resume',
            'resume_newest', 'Interruption', 'ignore_signals', 'lock_run', 'Upkeep', 'Checkpointer', 'epoch_path',
-           'NotFinite', 'GoBack', 'all_finite', 'NaNGuard', 'describe_bad', 'watch_modules', 'go_back', 'Rest',
-           'load_rest', 'list_unreadable', 'note_unreadable', 'keep_on_error', 'progress_bar', 'Journal', 'in_step',
-           'train_epoch', 'check_continuable', 'run_from', 'start_run', 'start_together', 'norms_together',
+           'NotFinite', 'GoBack', 'all_finite', 'NaNGuard', 'describe_bad', 'watch_modules', 'uncompiled', 'go_back',
+           'Rest', 'load_rest', 'list_unreadable', 'note_unreadable', 'keep_on_error', 'progress_bar', 'Journal',
+           'in_step', 'train_epoch', 'check_continuable', 'run_from', 'start_run', 'start_together', 'norms_together',
            'part_of_epoch', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
@@ -210,16 +210,18 @@ class RunState:
     unreadable:dict = field(default_factory=dict) # index of an image -> what was wrong with it
     skipped:list = field(default_factory=list) # images that were unreadable before the last interruption
 
-    def add(
-        self,
-        values:dict, # name -> number or scalar tensor, from a task's `step`
-    ):
-        "Count one more batch"
-        for sums, counts in ((self.sums, self.counts), (self.recent_sums, self.recent_counts)):
-            for k, v in values.items():
-                sums[k] = sums.get(k, 0) + v
-                counts[k] = counts.get(k, 0) + 1
-        self.batch += 1
+# %% ../nbs/43_loop.ipynb #74650ee9
+@patch
+def add(
+    self:RunState,
+    values:dict, # name -> number or scalar tensor, from a task's `step`
+):
+    "Count one more batch"
+    for sums, counts in ((self.sums, self.counts), (self.recent_sums, self.recent_counts)):
+        for k, v in values.items():
+            sums[k] = sums.get(k, 0) + v
+            counts[k] = counts.get(k, 0) + 1
+    self.batch += 1
 
 # %% ../nbs/43_loop.ipynb #56ff88b4
 @patch
@@ -499,14 +501,13 @@ class Upkeep:
     keep:int = 2 # number of newest checkpoints to keep; a damaged one is replaced by the one before
     keep_every:int = 0 # epochs between checkpoints that are kept for good; 0: none
     max_hours:float = 0. # hours after which the run stops in order, to be continued; 0: no limit
-    on_nan:str = "stop" # a gradient is not finite: stop, or back (go back to the last checkpoint, leave the batch out)
+    on_nan:str = "stop" # if a gradient is not finite: stop, or back to the last checkpoint, leaving the batch out
     log_every:int = 25 # steps between rows of the CSV file
     on_row:object = None # function (row of the CSV file), for other loggers
 
     def __post_init__(self):
-        least = dict(keep=1, keep_every=0, max_hours=0., log_every=1)
-        for name, low in least.items():
-            check_setting(name, getattr(self, name), type(low), low, math.inf)
+        for name, low in dict(keep=1, keep_every=0, max_hours=0, log_every=1).items():
+            check_setting(name, getattr(self, name), float if name == "max_hours" else int, low, math.inf)
         if self.on_nan not in ("stop", "back"):
             raise UserError(f"on_nan {self.on_nan!r} does not exist", "choose stop or back")
 
@@ -587,6 +588,7 @@ def epoch_path(
     "Name the checkpoint of an epoch"
     return path.with_name(f"{path.stem}.epoch{epoch:04}{path.suffix}")
 
+# %% ../nbs/43_loop.ipynb #5cd80be5
 @patch
 def keep_epoch(
     self:Checkpointer,
@@ -658,12 +660,11 @@ def describe_bad(
     return None
 
 def watch_modules(
-    parts:dict, # parts of a task: modules, and others that are left alone
+    parts:dict, # modules of a task by name
     found:list[str], # receives the first sentence
 )->list: # handles of the hooks
     "Look at what goes through each module, until the first number that is not finite"
-    names = {m: f"{k}.{n}" if n else k for k, part in parts.items() if isinstance(part, nn.Module)
-             for n, m in part.named_modules()}
+    names = {m: f"{k}.{n}" if n else k for k, part in parts.items() for n, m in part.named_modules()}
     def look(module, args, out):
         seen = {f"parameter {names[module]}.{n}": p for n, p in module.named_parameters(recurse=False)}
         kind = f"{names[module]} ({type(module).__name__})"
@@ -673,6 +674,19 @@ def watch_modules(
     return [m.register_forward_hook(look) for m in names]
 
 # %% ../nbs/43_loop.ipynb #f16552ac
+@contextmanager
+def uncompiled(
+    modules:list[nn.Module], # modules, some of which may be compiled
+):
+    "Run modules without compiled code, which would not see new hooks, while a block runs"
+    calls = [m.__dict__.pop("_compiled_call_impl", None) for m in modules]
+    try:
+        yield
+    finally:
+        for m, call in zip(modules, calls):
+            m._compiled_call_impl = call
+
+# %% ../nbs/43_loop.ipynb #5105e7a4
 @patch
 def first_bad(
     self:NaNGuard,
@@ -682,23 +696,18 @@ def first_bad(
 )->str: # sentence
     "Repeat a step without changing the weights, and name the first tensor that is not finite"
     found, self.diagnosing = [], True
-    compiled = [m for part in self.task.parts.values() if isinstance(part, nn.Module) for m in part.modules()]
-    calls = [m.__dict__.pop("_compiled_call_impl", None) for m in compiled] # hooks are not seen in compiled code
-    hooks = watch_modules(self.task.parts, found)
+    parts = {k: part for k, part in self.task.parts.items() if isinstance(part, nn.Module)}
+    hooks = watch_modules(parts, found)
     set_rng_state(self.rng)
     try:
-        self.task.step(batch, step, epoch)
-    except NotFinite:
-        pass # as it should be
-    finally:
+        with uncompiled([m for part in parts.values() for m in part.modules()]):
+            self.task.step(batch, step, epoch)
+    except NotFinite: # as it must be, since `diagnosing` is set
         self.diagnosing = False
-        for hook in hooks:
-            hook.remove()
-        for m, call in zip(compiled, calls):
-            m._compiled_call_impl = call
-    grads = [(f"gradient of {k}.{n}", p.grad) for k, part in self.task.parts.items() if isinstance(part, nn.Module)
-             for n, p in part.named_parameters() if p.grad is not None]
-    found += [words for name, g in reversed(grads) if (words := describe_bad(name, g))]
+    for hook in hooks:
+        hook.remove()
+    grads = [(f"gradient of {k}.{n}", p.grad) for k, part in parts.items() for n, p in part.named_parameters()]
+    found += [words for name, g in reversed(grads) if g is not None and (words := describe_bad(name, g))]
     return f"{found[0]}, the first such" if found else "a gradient was not finite, and is when the step is repeated"
 
 # %% ../nbs/43_loop.ipynb #cf4bb90d
@@ -754,12 +763,14 @@ def go_back(
     task, # task of `fit`; its parts are loaded in place
     saver:Checkpointer, # writer of checkpoints, which has written one
     run:RunState, # where the run stands; set back
-):
+    steps_per_epoch:int, # batches per epoch
+)->int: # number of steps behind the run
     "Set a run back to its last checkpoint, but remember what it leaves out and what could not be read"
     found = start_together(task, saver.path, saver.config, None, "all", math.inf)
     found.left_out = sorted({*found.left_out, *run.left_out})
     found.unreadable = run.unreadable
     vars(run).update(vars(found))
+    return run.epoch*steps_per_epoch + run.batch
 
 # %% ../nbs/43_loop.ipynb #5e0dfcd9
 class Rest(Dataset):
@@ -924,28 +935,31 @@ class Journal:
         self,
         task, # task of `fit`
         saver:Checkpointer, # writer of checkpoints
-        bar, # progress bar
-        epochs:int, # epochs of the whole run
+        bar, # progress bar, at the step where the run stands
     ):
-        self.task, self.saver, self.bar, self.epochs = task, saver, bar, epochs
+        self.task, self.saver, self.bar = task, saver, bar
         self.guard, self.state = NaNGuard(task), "healthy"
         writes = saver.path and not rank()
         self.csv = CSVLog(saver.path.with_suffix(".csv"), bar.n) if writes else lambda row: None
 
-    def note(
-        self,
-        run:RunState, # where the run stands
-        step:int, # number of steps behind it
-        last:bool, # whether the epoch ends with this step
-    ):
-        "Write a row if it is time for one"
-        if (last or step % self.saver.upkeep.log_every == 0) and run.recent_sums:
-            means = {k: float(v)/run.recent_counts[k] for k, v in run.recent_sums.items()}
-            run.recent_sums, run.recent_counts = {}, {}
-            self.write(dict(step=step, epoch=run.epoch, seconds=round(run.seconds, 2), **means))
-
     def close(self):
         self.guard.close()
+        self.bar.close()
+
+# %% ../nbs/43_loop.ipynb #a8727881
+@patch
+def count(
+    self:Journal,
+    run:RunState, # where the run stands
+    step:int, # number of steps behind it
+    last:bool, # whether the epoch ends with this step
+):
+    "Move the bar on, and write a row if it is time for one"
+    self.bar.update()
+    if (last or step % self.saver.upkeep.log_every == 0) and run.recent_sums:
+        means = {k: float(v)/run.recent_counts[k] for k, v in run.recent_sums.items()}
+        run.recent_sums, run.recent_counts = {}, {}
+        self.write(dict(step=step, epoch=run.epoch, seconds=round(run.seconds, 2), **means))
 
 # %% ../nbs/43_loop.ipynb #2edeb0b0
 @patch
@@ -960,7 +974,7 @@ def write(
         self.bar.write(f"simpool: {self.saver.desc}, step {row['step']}: {words}", file=sys.stderr)
     self.state = state or self.state
     shown = dict(loss=f"{row['loss']:.3f}") if "loss" in row else {}
-    self.bar.set_postfix(epoch=f"{row['epoch']+1}/{self.epochs}", **shown, **(dict(state=state) if state else {}))
+    self.bar.set_postfix(epoch=row["epoch"] + 1, **shown, **(dict(state=state) if state else {}))
     row |= dict(verdict=state) if state else {}
     try:
         self.csv(row)
@@ -1027,8 +1041,7 @@ def train_epoch(
         step = run.epoch*len(batches) + run.batch
         run.add(mean_of_each(saver.guarded_step(journal.guard, batch, run, step)))
         run.seconds = time.monotonic() - started
-        journal.bar.update()
-        journal.note(run, step+1, last=run.batch == len(batches))
+        journal.count(run, step+1, last=run.batch == len(batches))
         if run.batch < len(batches):
             saver.between_steps(run)
     if warn and (words := monitor.warning(num_workers)):
@@ -1154,7 +1167,7 @@ def run_epochs(
     task, # task of `fit`
     batches:DeterministicBatches, # batches of all epochs
     run:RunState, # where the run stands; moved on
-    end:int, # epoch at which this call stops
+    ends:tuple[int|None, int], # epochs after which this call stops, if not None; epochs of the whole run
     num_workers:int, # processes that prepare batches
     saver:Checkpointer, # writer of checkpoints
     journal:Journal, # writer of the log
@@ -1162,7 +1175,7 @@ def run_epochs(
     max_steps:int=None, # steps after which the run ends early; None: those of its epochs
 ):
     "Train epoch by epoch; after a number that is not finite, perhaps from the last checkpoint on"
-    first = run.epoch
+    first, end = run.epoch, min(ends[1], run.epoch + (ends[0] or ends[1]))
     saver.keep_epoch(run)
     if on_epoch and run.batch == 0:
         on_epoch(task.network, run.epoch, saver.path)
@@ -1171,14 +1184,15 @@ def run_epochs(
         try:
             train_epoch(task, batches, run, num_workers, saver, journal, run.epoch == first, most)
         except GoBack:
-            go_back(task, saver, run)
-            journal.rewind(run.epoch*len(batches) + run.batch)
+            journal.rewind(go_back(task, saver, run, len(batches)))
             continue
         if run.batch or most == 0: # the end came early
-            return saver.between_steps(run, last=True)
+            saver.between_steps(run, last=True)
+            break
         if on_epoch:
             on_epoch(task.network, run.epoch, saver.path)
         saver.between_steps(run, last=run.epoch == end)
+    saver.last_words(run)
 
 # %% ../nbs/43_loop.ipynb #2666abcc
 def fit(
@@ -1202,11 +1216,10 @@ def fit(
     path = checkpoint_path(run_dir, config)
     saver = Checkpointer(task, path, desc, every_s, config, Upkeep(**upkeep))
     batches.skip_unreadable = allowed_unreadable(skip_unreadable, len(batches.images))
-    with lock_run(None if rank() else path):
+    with lock_run(None if rank() else path), saver.interruption:
         run = start_together(task, path, config, resume_from, resume_what, epochs)
-        end, on_epoch = min(epochs, run.epoch + (stop_after or epochs)), None if rank() else on_epoch
-        with progress_bar(run, len(batches), epochs, desc) as bar, saver.interruption, norms_together(task):
-            with closing(Journal(task, saver, bar, epochs)) as journal:
-                run_epochs(task, batches, run, end, num_workers, saver, journal, on_epoch, max_steps)
-    saver.last_words(run)
+        bar = progress_bar(run, len(batches), epochs, desc)
+        with norms_together(task), closing(Journal(task, saver, bar)) as journal:
+            on_epoch = None if rank() else on_epoch
+            run_epochs(task, batches, run, (stop_after, epochs), num_workers, saver, journal, on_epoch, max_steps)
     return [*run.log, *part_of_epoch(run, saver)]

@@ -192,6 +192,7 @@ def read_rows(
     text = path.read_text(errors="replace")
     return list(csv.DictReader(io.StringIO(text[:text.rfind("\n")+1])))
 
+# %% ../nbs/42_monitor.ipynb #d2ffd340
 class CSVLog:
     "Append rows to a CSV file that survives interruptions"
     def __init__(

@@ -53,6 +53,7 @@ COUNTS = "epochs", "batch_size", "accumulate", "out_dim", "hidden_dim", "bottlen
 DIVISORS = "teacher_temp", "warmup_teacher_temp", "student_temp", "temperature", "reg", "reg_final" # of exponents
 RANGES = dict(momentum_teacher=(0, 1), **dict.fromkeys(COUNTS, (1, math.inf)), **dict.fromkeys(DIVISORS, (1e-4, 1e4)))
 
+# %% ../nbs/48_pretrain.ipynb #c26b1066
 @dataclass
 class PretrainConfig:
     "Settings of all self-supervised runs; the defaults are the paper's for ViT-S/16 with SimPool"
@@ -211,11 +212,13 @@ def cut_views(
     "Cut the views of a batch; runs in the loader's processes"
     return crops.crop_views(images, rng, device)
 
+# %% ../nbs/48_pretrain.ipynb #150fa4f7
 @patch(as_prop=True)
 def collate(self:SelfDistillation): # function (images, labels, rng) -> views
     "Return what the loader's processes do; it holds the settings only, not the networks"
     return partial(cut_views, self.config.crops, self.device)
 
+# %% ../nbs/48_pretrain.ipynb #93e947a4
 @patch
 def project(
     self:SelfDistillation,
@@ -273,18 +276,22 @@ class Measurement:
         self.pairs = [(t, s) for t, s in pairs if s.requires_grad and s.numel() <= 4096][:16] # norms and biases
         self.before = [t.detach().clone() for t, _ in self.pairs]
 
-    def finish(self)->dict[str, Tensor]: # name -> scalar
-        "Measure the rest after the update"
-        if self.pairs:
-            moved = torch._foreach_norm(torch._foreach_sub([t.detach() for t, _ in self.pairs], self.before))
-            way = torch._foreach_norm(torch._foreach_sub([s.detach() for _, s in self.pairs], self.before))
-            moved, way = torch.stack(moved).norm(), torch.stack(way).norm()
-            self.values["teacher_moved"] = torch.where(way > 0, moved/way, 1.)
-        network, images = self.task.network, self.views[:16]
-        if network.pool.has_attention:
-            with autocast(self.task.device, self.task.precision.format):
-                self.values["attention_entropy"] = pooling_entropy(network, images)
-        return self.values
+# %% ../nbs/48_pretrain.ipynb #831ed244
+@patch
+def finish(
+    self:Measurement,
+)->dict[str, Tensor]: # name -> scalar
+    "Measure the rest after the update"
+    if self.pairs:
+        moved = torch._foreach_norm(torch._foreach_sub([t.detach() for t, _ in self.pairs], self.before))
+        way = torch._foreach_norm(torch._foreach_sub([s.detach() for _, s in self.pairs], self.before))
+        moved, way = torch.stack(moved).norm(), torch.stack(way).norm()
+        self.values["teacher_moved"] = torch.where(way > 0, moved/way, 1.)
+    network, images = self.task.network, self.views[:16]
+    if network.pool.has_attention:
+        with autocast(self.task.device, self.task.precision.format):
+            self.values["attention_entropy"] = pooling_entropy(network, images)
+    return self.values
 
 # %% ../nbs/48_pretrain.ipynb #ed82c3ed
 def cut_groups(
