@@ -525,8 +525,9 @@ def fit_options(
 )->dict: # options of `fit`
     "Collect what decides how a run is kept, not what it computes"
     from simpool.loop import Upkeep
-    names = [f.name for f in dataclasses.fields(Upkeep) if hasattr(args, f.name)]
-    return {name: getattr(args, name) for name in (*names, "resume_from", "resume_what", "skip_unreadable", "max_steps")}
+    names = "resume_from", "resume_what", "skip_unreadable", "max_steps"
+    names += tuple(f.name for f in dataclasses.fields(Upkeep) if hasattr(args, f.name))
+    return {name: getattr(args, name) for name in names}
 
 def write_logs(
     facts:dict, # what is said of the run
