@@ -318,7 +318,7 @@ def run_attend(
 # %% ../nbs/80_cli.ipynb #3cea7c11
 METHODS = ("dino", "bam")
 
-# %% ../nbs/80_cli.ipynb #69479135
+# %% ../nbs/80_cli.ipynb #c5d475ec
 def config_class(
     method:str, # one of METHODS
 )->type: # dataclass of its settings
@@ -326,7 +326,7 @@ def config_class(
     from simpool.pretrain import BAMConfig, DINOConfig
     return dict(dino=DINOConfig, bam=BAMConfig)[method]
 
-# %% ../nbs/80_cli.ipynb #b2108f1a
+# %% ../nbs/80_cli.ipynb #9c6b8b36
 def add_pretrain(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
@@ -338,6 +338,7 @@ def add_pretrain(
         config = config_class(name)
         p = methods.add_parser(name, help=config.__doc__, description=config.__doc__)
         add_training(p, drop_path_rate=.1 if name == "dino" else 0.)
+        p.add_argument("--max-steps", type=number(1, 10**9), help="steps after which the run ends; if not given, all")
         add_fields(p, config)
         add_fields(p.add_argument_group("keeping and watching"), Upkeep)
         views = p.add_argument_group("views")
@@ -362,8 +363,7 @@ def add_training(
     add("--gamma", default="auto", help="exponent of SimPool, or none (%(default)s)")
     add("--img-size", type=number(1), default=224, help="side that a transformer's positions are made for (224)")
     add("--num-heads", type=number(1), help="heads of a transformer; if not given, timm's")
-    add("--drop-path-rate", type=float, help="stochastic depth of the student; if not given, "
-        f"{drop_path_rate} for networks that have it")
+    add("--drop-path-rate", type=float, help=f"stochastic depth; if not given, {drop_path_rate}, where there is any")
     parser.set_defaults(usual_drop_path_rate=drop_path_rate)
     add("--upright", action="store_true", help="turn photos as their EXIF orientation says; torchvision does not")
     add("--num-workers", type=number(0, 256), help="processes that crop views; if not given, up to 8 with a GPU")
@@ -567,6 +567,7 @@ def train_to_file(
         save_model(network, model.config, out)
     return checkpoint
 
+# %% ../nbs/80_cli.ipynb #d8951e4d
 def describe_run(
     args:argparse.Namespace, # options of `add_pretrain`
     out:Path, # file of weights

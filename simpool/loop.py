@@ -21,7 +21,6 @@ __all__ = ['KEPT', 'GRACE_S', 'LONGEST_S', 'MOST_LEFT_OUT', 'allowed_unreadable'
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import io
-import itertools
 import json
 import math
 import os
@@ -43,6 +42,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+# %% ../nbs/43_loop.ipynb #3bd1a718
 from .checkpoint import config_key, generations, load_state, rng_state, save_state, set_rng_state
 from .core import UserError, atomic_path, check_setting, loader_processes, progress, tensors_digest
 from .data.images import images_digest
@@ -89,7 +89,7 @@ class DeterministicBatches(Dataset):
             raise UserError(f"{len(images)} images cannot fill a batch of {batch_size}", "use a smaller batch_size")
         self.images, self.collate = images, collate
         self.batch_size, self.seed = batch_size, seed
-        self.share, self.mixed = share or slice(None), mixed
+        self.share, self.mixed, self.max_steps = share or slice(None), mixed, None
         self.skip_unreadable = allowed_unreadable(None, len(images)) # how many images may be unreadable
         self.unreadable = {} # what was wrong, by index
         self.set_epoch(0)
@@ -170,6 +170,16 @@ def generator(
     "Make a generator for a loader, so that the global one is left to the steps"
     seed = np.random.default_rng([self.seed, self.epoch, b, 1]).integers(2**63)
     return torch.Generator().manual_seed(int(seed))
+
+# %% ../nbs/43_loop.ipynb #39e8994c
+@patch
+def steps_left(
+    self:DeterministicBatches,
+    run, # `RunState`
+)->int: # 0 or more
+    "Count the steps that are left of an epoch, or until `max_steps`, where a run ends early"
+    left = len(self) - run.batch
+    return left if self.max_steps is None else max(0, min(left, self.max_steps - run.epoch*len(self) - run.batch))
 
 # %% ../nbs/43_loop.ipynb #5d26c96e
 def set_memory_format(
@@ -1000,14 +1010,14 @@ def in_step(
     batches, # iterable of (share of a batch, what was wrong with images so far)
     run:RunState, # where the run stands
     saver, # `Checkpointer`
-    most:int|None, # number of batches after which to stop; None: all
+    steps:int, # number of batches to go through
 ):
     "Go through batches; an error, a signal or an unreadable image of one process is known to all before the next step"
     left, known = iter(batches), len(run.unreadable)
-    for _ in itertools.count() if most is None else range(most):
+    for _ in range(steps):
         found, error = None, None
         try:
-            found = next(left, None)
+            found = next(left)
         except (OSError, ValueError, RuntimeError) as e:
             error = e
         n = len(found[1]) if found else 0
@@ -1015,8 +1025,6 @@ def in_step(
         saver.interruption.agreed = bool(asked)
         if failed:
             raise_together(error)
-        if found is None:
-            break
         if n > known and world_size() > 1:
             found = found[0], {i: words for own in gather_objects(found[1]) for i, words in own.items()}
         known = n
@@ -1031,12 +1039,11 @@ def train_epoch(
     saver:Checkpointer, # writer of checkpoints
     journal:Journal, # writer of the log
     warn:bool, # whether to report time lost by waiting for images
-    most:int=None, # number of steps after which to stop; None: the whole epoch
 ):
     "Train for what is left of an epoch"
     started = time.monotonic() - run.seconds
     monitor = load_rest(batches, run, torch.device(getattr(task, "device", "cpu")), num_workers)
-    for batch, unreadable in keep_on_error(in_step(monitor, run, saver, most), run, saver):
+    for batch, unreadable in keep_on_error(in_step(monitor, run, saver, batches.steps_left(run)), run, saver):
         note_unreadable(run, unreadable, batches.skip_unreadable, saver)
         step = run.epoch*len(batches) + run.batch
         run.add(mean_of_each(saver.guarded_step(journal.guard, batch, run, step)))
@@ -1172,26 +1179,21 @@ def run_epochs(
     saver:Checkpointer, # writer of checkpoints
     journal:Journal, # writer of the log
     on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
-    max_steps:int=None, # steps after which the run ends early; None: those of its epochs
 ):
     "Train epoch by epoch; after a number that is not finite, perhaps from the last checkpoint on"
     first, end = run.epoch, min(ends[1], run.epoch + (ends[0] or ends[1]))
     saver.keep_epoch(run)
     if on_epoch and run.batch == 0:
         on_epoch(task.network, run.epoch, saver.path)
-    while run.epoch < end:
-        most = None if max_steps is None else max_steps - run.epoch*len(batches) - run.batch
+    while run.epoch < end and batches.steps_left(run):
         try:
-            train_epoch(task, batches, run, num_workers, saver, journal, run.epoch == first, most)
+            train_epoch(task, batches, run, num_workers, saver, journal, warn=run.epoch == first)
         except GoBack:
             journal.rewind(go_back(task, saver, run, len(batches)))
             continue
-        if run.batch or most == 0: # the end came early
-            saver.between_steps(run, last=True)
-            break
-        if on_epoch:
+        if on_epoch and not run.batch: # otherwise the end came early
             on_epoch(task.network, run.epoch, saver.path)
-        saver.between_steps(run, last=run.epoch == end)
+        saver.between_steps(run, last=run.batch > 0 or run.epoch == end)
     saver.last_words(run)
 
 # %% ../nbs/43_loop.ipynb #2666abcc
@@ -1213,13 +1215,10 @@ def fit(
     **upkeep, # fields of `Upkeep`: keep, keep_every, max_hours, on_nan, log_every, on_row
 )->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned; the last may be a part of one
     "Train a task, from its last checkpoint if there is one; on a CPU a resumed run is the same to the bit"
-    path = checkpoint_path(run_dir, config)
-    saver = Checkpointer(task, path, desc, every_s, config, Upkeep(**upkeep))
-    batches.skip_unreadable = allowed_unreadable(skip_unreadable, len(batches.images))
-    with lock_run(None if rank() else path), saver.interruption:
-        run = start_together(task, path, config, resume_from, resume_what, epochs)
-        bar = progress_bar(run, len(batches), epochs, desc)
-        with norms_together(task), closing(Journal(task, saver, bar)) as journal:
-            on_epoch = None if rank() else on_epoch
-            run_epochs(task, batches, run, (stop_after, epochs), num_workers, saver, journal, on_epoch, max_steps)
+    saver = Checkpointer(task, checkpoint_path(run_dir, config), desc, every_s, config, Upkeep(**upkeep))
+    batches.skip_unreadable, batches.max_steps = allowed_unreadable(skip_unreadable, len(batches.images)), max_steps
+    with lock_run(None if rank() else saver.path), saver.interruption:
+        run = start_together(task, saver.path, config, resume_from, resume_what, epochs)
+        with norms_together(task), closing(Journal(task, saver, progress_bar(run, len(batches), epochs, desc))) as journal:
+            run_epochs(task, batches, run, (stop_after, epochs), num_workers, saver, journal, None if rank() else on_epoch)
     return [*run.log, *part_of_epoch(run, saver)]

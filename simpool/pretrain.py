@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
+# %% ../nbs/48_pretrain.ipynb #d819d622
 from .attention import entropy
 from .bam import BAMHead, BAMLoss, freeze_stem, has_positions
 from .core import UserError, autocast, check_settings, pick_workers
@@ -53,7 +54,7 @@ COUNTS = "epochs", "batch_size", "accumulate", "out_dim", "hidden_dim", "bottlen
 DIVISORS = "teacher_temp", "warmup_teacher_temp", "student_temp", "temperature", "reg", "reg_final" # of exponents
 RANGES = dict(momentum_teacher=(0, 1), **dict.fromkeys(COUNTS, (1, math.inf)), **dict.fromkeys(DIVISORS, (1e-4, 1e4)))
 
-# %% ../nbs/48_pretrain.ipynb #c26b1066
+# %% ../nbs/48_pretrain.ipynb #d92ae5b5
 @dataclass
 class PretrainConfig:
     "Settings of all self-supervised runs; the defaults are the paper's for ViT-S/16 with SimPool"
@@ -212,13 +213,13 @@ def cut_views(
     "Cut the views of a batch; runs in the loader's processes"
     return crops.crop_views(images, rng, device)
 
-# %% ../nbs/48_pretrain.ipynb #150fa4f7
+# %% ../nbs/48_pretrain.ipynb #cf906f85
 @patch(as_prop=True)
 def collate(self:SelfDistillation): # function (images, labels, rng) -> views
     "Return what the loader's processes do; it holds the settings only, not the networks"
     return partial(cut_views, self.config.crops, self.device)
 
-# %% ../nbs/48_pretrain.ipynb #93e947a4
+# %% ../nbs/48_pretrain.ipynb #c8327e0e
 @patch
 def project(
     self:SelfDistillation,
@@ -233,6 +234,7 @@ def project(
         self.seen = features.detach() # for the monitor
     return net["head"](features)
 
+# %% ../nbs/48_pretrain.ipynb #9f2eac7c
 @patch
 def project_twice(
     self:SelfDistillation,
@@ -422,8 +424,7 @@ def verdict(
 # %% ../nbs/48_pretrain.ipynb #c82723f6
 class BAMTask(SelfDistillation):
     "Train with BAM's head and loss (papers.md 3.1)"
-    teacher_groups = None # all views: local ones take part in the balancing
-    needs_batch = True
+    teacher_groups, needs_batch = None, True # the teacher sees all views: local ones take part in the balancing
 
     def __init__(self, model, config, *args):
         if config.fixed_stem and has_positions(model.body): # others are trained whole

@@ -140,6 +140,7 @@ def in_group(
     with processes(device):
         return function(*args)
 
+# %% ../nbs/38_processes.ipynb #6fd7eab8
 def launch(
     n:int, # number of processes on this machine
     function, # what each of them runs: a function of a module, or of a notebook (not on Windows)

@@ -775,6 +775,8 @@ def reach_loss(
             return tol
     return None
 
+
+# %% ../../nbs/76_reproduce.bench.ipynb #440060e3
 def sklearn_settings(
     x:Tensor, # vectors (n, D)
     y:Tensor, # class ids (n,)
