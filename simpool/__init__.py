@@ -32,6 +32,7 @@ Modules:
 - `simpool.evaluation.segmentation`: Label every pixel by its patch, by neighbors or by a linear classifier: what frozen patch features know
 - `simpool.evaluation.suite`: All evaluations of a network in one table, from one pass over the images: `evaluate(model, "photos")`
 - `simpool.evaluation.video`: Follow objects through a video by the features of a frozen network, and score the masks as DAVIS does
+- `simpool.export`: A network and its attention map as one file that runs without PyTorch: `export_onnx(model, "model.onnx")`
 - `simpool.framework`: Algorithm 1 of the paper as one loop: every pooling is a choice of its maps
 - `simpool.fused`: The layer as one operation with a hand-written backward pass that saves only its input
 - `simpool.kernels`: SimPool on a GPU in Triton: features are read twice forward and twice backward, and only they are saved

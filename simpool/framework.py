@@ -180,7 +180,7 @@ class Learnable(Component):
         self.u = nn.Parameter(nn.init.trunc_normal_(torch.empty(k, dim), std=std, a=-2*std, b=2*std))
 
     def forward(self, x):
-        return self.u.to(x.dtype).expand(len(x), -1, -1)
+        return self.u.to(x.dtype).expand(x.shape[0], -1, -1) # len(x) would be a constant in an export
 
 # %% ../nbs/12_framework.ipynb #60f52b57
 class Dot(Component):
@@ -210,14 +210,14 @@ class Uniform(Component):
     symbol = r"\mathbf{1}_p/p"
 
     def forward(self, s, x, grid):
-        return x.new_full((len(x), 1, 1, x.shape[1]), 1/x.shape[1])
+        return x.new_full((x.shape[0], 1, 1, x.shape[1]), 1/x.shape[1])
 
 class Ones(Component):
     "Give all positions weight one, for the maximum"
     symbol = r"\mathbf{1}_p"
 
     def forward(self, s, x, grid):
-        return x.new_ones(len(x), 1, 1, x.shape[1])
+        return x.new_ones(x.shape[0], 1, 1, x.shape[1])
 
 # %% ../nbs/12_framework.ipynb #b4341655
 class Softmax(Component):

@@ -289,7 +289,7 @@ def cls_attention(
     plain = type(blocks[-1]) is Block and type(blocks[-1].attn) is Attention
     rows = self.plain_cls_rows(images) if plain else self.read_cls_rows(images)
     prefix = num_prefix(self.body)
-    if rows is None or len(rows) != len(images) or rows.shape[2] <= prefix:
+    if rows is None or rows.shape[0] != images.shape[0] or rows.shape[2] <= prefix:
         raise UserError(f"the attention of CLS in a {type(self.body).__name__} cannot be read",
                         "use pool='simpool', whose attention every network has, or a plain ViT")
     maps = rows[:, :, prefix:]

@@ -354,9 +354,9 @@ class Gaussian(Component):
 
     def forward(self, x):
         if self.training:
-            noise = torch.randn(len(x), self.k, x.shape[-1], device=x.device)
+            noise = torch.randn(x.shape[0], self.k, x.shape[-1], device=x.device)
         else:
-            noise = self.noise.expand(len(x), -1, -1)
+            noise = self.noise.expand(x.shape[0], -1, -1)
         return (self.mean + self.log_std.exp()*noise).to(x.dtype)
 
 # %% ../nbs/13_pools.ipynb #4e505200
