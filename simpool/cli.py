@@ -1,6 +1,6 @@
-"""`simpool pretrain | knn | evaluate | attend | verify | pack | advise | bench | doctor`: the package without a notebook
+"""`simpool pretrain | knn | evaluate | attend | export | verify | pack | advise | bench | doctor`: the package without a notebook
 
-Nine commands. Each has a function that adds its options to an argparse parser and a function that runs it;
+Ten commands. Each has a function that adds its options to an argparse parser and a function that runs it;
 `simpool COMMAND --help` prints the options. Input that cannot be used ends with one sentence and exit code 2.
 
 Options that are fields of a configuration (`DINOConfig`, `BAMConfig`, `MultiCrop`) are made from the dataclass, with the
@@ -16,7 +16,8 @@ __all__ = ['METHODS', 'COMMANDS', 'field_comments', 'add_fields', 'config_from_a
            'config_class', 'add_pretrain', 'add_training', 'weights_path', 'beside', 'open_training_images',
            'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain', 'remove_checkpoints', 'fit_options',
            'write_logs', 'train_to_file', 'describe_run', 'add_pack', 'run_pack', 'add_advise', 'run_advise',
-           'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor', 'build_parser', 'check_outputs', 'main']
+           'add_export', 'open_named', 'run_export', 'add_bench', 'run_bench', 'bf16_words', 'add_doctor', 'run_doctor',
+           'build_parser', 'check_outputs', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -664,6 +665,60 @@ def run_advise(
     if args.json:
         write_json(provenance(started, rows=rows, images=images, gpus=args.gpus, **more), args.json)
 
+# %% ../nbs/80_cli.ipynb #d34de10b
+def add_export(
+    parser:argparse.ArgumentParser, # parser to change in place
+):
+    "Add the options of an export"
+    add_network(parser)
+    checkpoint = next(a for a in parser._actions if a.dest == "checkpoint")
+    checkpoint.nargs, checkpoint.metavar = "+", "checkpoint"
+    checkpoint.help += "; with --html several, also as NAME=checkpoint"
+    parser.add_argument("-o", "--out", type=file_path, help="file to write (model.onnx, or explore.html)")
+    parser.add_argument("--html", action="store_true", help="write a page that runs the networks in a browser, offline")
+    parser.add_argument("--tokens", action="store_true", help="ONNX: features of the patches (B, h, w, D) as an output")
+    parser.add_argument("--bits", type=int, choices=(32, 16, 8), help="bits per weight in the file (32; a page: 16)")
+    parser.add_argument("--size", type=number(1), help="ONNX: fix the side of all images in pixels, if not given, any "
+                        "size; page: shorter side that it begins with")
+    parser.add_argument("--examples", type=file_path, nargs="+", help="page: pictures that it begins with")
+    parser.add_argument("--title", default="Where do they look?", help="page: its heading (%(default)s)")
+
+# %% ../nbs/80_cli.ipynb #5d173fdb
+def open_named(
+    args:argparse.Namespace, # options of `add_export`
+)->dict: # name -> network
+    "Load the networks of a page, named as the command line says or by their checkpoints"
+    named = {}
+    for text in args.checkpoint:
+        name, _, source = text.rpartition("=")
+        one = argparse.Namespace(**vars(args) | dict(checkpoint=source if name else text))
+        named[name or Path(text).name.removesuffix(".safetensors")] = open_network(one)[0]
+    return named
+
+def run_export(
+    args:argparse.Namespace, # options of `add_export`
+):
+    "Write a network as ONNX and compare it with PyTorch, or write networks as a page"
+    from simpool.core import UserError, format_rows
+    from simpool.export import check_onnx, export_onnx
+    from simpool.model import gives_attention
+    if args.html:
+        from simpool.explorer import export_html
+        print(export_html(open_named(args), args.out or "explore.html", args.examples, args.bits or 16, args.size,
+                          args.title))
+        return
+    if len(args.checkpoint) > 1:
+        raise UserError(f"{len(args.checkpoint)} checkpoints for one ONNX file", "name one, or add --html")
+    model, = open_named(args).values()
+    attention = gives_attention(model)
+    if not attention:
+        print("simpool: this network's pooling has no attention, so the file has no map", file=sys.stderr)
+    path = export_onnx(model, args.out or "model.onnx", attention, args.tokens, args.size, args.bits or 32)
+    rows = [{k: v if isinstance(v, str) else f"{v:.0e}" for k, v in r.items()} for r in check_onnx(model, path)]
+    print("largest difference from PyTorch, as a share of the largest value", file=sys.stderr)
+    print(format_rows(rows), file=sys.stderr)
+    print(path)
+
 # %% ../nbs/80_cli.ipynb #047fd35c
 def add_bench(
     parser:argparse.ArgumentParser, # parser to change in place
@@ -751,6 +806,7 @@ COMMANDS = dict( # name -> (adds its options, runs it, one line of help)
     knn=(add_knn, run_knn, "k-NN accuracy of a checkpoint on your images"),
     evaluate=(add_evaluate, run_evaluate, "every evaluation of a checkpoint on your images, in one table"),
     attend=(add_attend, run_attend, "a picture of where a checkpoint looks"),
+    export=(add_export, run_export, "a checkpoint as ONNX, or several as a page that works offline"),
     verify=(add_verify, run_verify, "a checkpoint and its model card: card, ours, difference"),
     pack=(add_pack, run_pack, "pack a folder of images into a few large files, with checksums"),
     advise=(add_advise, run_advise, "settings, hours and bandwidth of a DINO run for your images and GPUs"),

@@ -53,15 +53,16 @@ class WithMap(nn.Module):
         model:PooledModel, # network in evaluation mode; changed: its body runs only once
         attention:bool, # whether the map is an output
         tokens:bool, # whether the features of the patches are an output
+        pooled:bool=True, # whether logits or pooled vectors are an output
     ):
         super().__init__()
         model.__dict__["run_body"] = run_once(model.run_body)
-        self.model, self.attention, self.tokens = model, attention, tokens
+        self.model, self.attention, self.tokens, self.pooled = model, attention, tokens, pooled
 
     def forward(self, images):
         attn = self.model.attention(images) if self.attention else None
         x, (h, w) = self.model.features(images)
-        given = [self.model.classify(x), attn, None]
+        given = [self.model.classify(x) if self.pooled else None, attn, None]
         if self.tokens:
             prefix = num_prefix(self.model.body) if self.model.pool.takes_prefix else 0
             x = x.flatten(2).mT if x.ndim == 4 else x[:, prefix:]
@@ -73,10 +74,11 @@ def output_names(
     model:PooledModel, # network
     attention:bool, # whether the map is an output
     tokens:bool, # whether the features of the patches are an output
+    pooled:bool=True, # whether logits or pooled vectors are an output
 )->list[str]: # names in the order of the outputs
     "Name the outputs of an exported network"
     first = "logits" if model.num_classes else "pooled"
-    return [first] + ["attention"]*attention + ["tokens"]*tokens
+    return [first]*pooled + ["attention"]*attention + ["tokens"]*tokens
 
 # %% ../nbs/66_export.ipynb #0a3f250b
 def cubic_kernel(
@@ -170,6 +172,7 @@ def export_program(
     attention:bool=True, # whether the map is an output
     tokens:bool=False, # whether the features of the patches (B, h, w, D) are an output
     size:int|tuple[int, int]=None, # side or (h, w) of all images; None: any size
+    pooled:bool=True, # whether logits or pooled vectors are an output
 )->ExportedProgram: # graph from normalized images (B, C, H, W) to the outputs; the number of images is free
     "Record a network as a program of torch.export"
     check_exportable(model, attention)
@@ -177,7 +180,7 @@ def export_program(
         check_setting("size", side, int, 1, 100_000)
     if size is not None and not isinstance(size, (tuple, list)):
         size = size, size
-    module = WithMap(prepare_export(model), attention, tokens)
+    module = WithMap(prepare_export(model), attention, tokens, pooled)
     stride = 32 if size is None else 1 # a size of the example that no network mistakes for a constant
     example = torch.zeros(2, model.in_chans, *(size or (5*stride, 7*stride)))
     free = {0: Dim.DYNAMIC} | ({} if size else {2: Dim.DYNAMIC, 3: Dim.DYNAMIC})
@@ -283,13 +286,14 @@ def to_onnx(
     tokens:bool=False, # whether the features of the patches are an output
     size:int|tuple[int, int]=None, # side or (h, w) of all images; None: any size
     bits:int=32, # 32, or 16 or 8 to store the weights in less
+    pooled:bool=True, # whether logits or pooled vectors are an output
 ): # model of onnx
     "Translate a network into ONNX, in memory"
     onnx, *_ = need("onnx", "onnxscript")
     if bits not in BITS:
         raise UserError(f"bits={bits!r} does not exist", f"choose one of {', '.join(map(str, BITS))}")
-    names = output_names(model, attention, tokens)
-    program = export_program(model, attention, tokens, size)
+    names = output_names(model, attention, tokens, pooled)
+    program = export_program(model, attention, tokens, size, pooled)
     with quiet():
         proto = torch.onnx.export(program, (), output_names=names, opset_version=18, verbose=False).model_proto
     name_axes(proto, names)
