@@ -187,9 +187,9 @@ def export_program(
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(module, (example,), dynamic_shapes=dict(images=free), strict=False)
-    except UserError:
-        raise
     except Exception as e:
+        if isinstance(e, UserError) and not (size is None and "fails on images of" in str(e)):
+            raise
         raise failed_export(model, size, e) from e
 
 # %% ../nbs/66_export.ipynb #e8c2ddb9

@@ -1219,6 +1219,7 @@ def fit(
     batches.skip_unreadable, batches.max_steps = allowed_unreadable(skip_unreadable, len(batches.images)), max_steps
     with lock_run(None if rank() else saver.path), saver.interruption:
         run = start_together(task, saver.path, config, resume_from, resume_what, epochs)
-        with norms_together(task), closing(Journal(task, saver, progress_bar(run, len(batches), epochs, desc))) as journal:
-            run_epochs(task, batches, run, (stop_after, epochs), num_workers, saver, journal, None if rank() else on_epoch)
+        journal, ends = Journal(task, saver, progress_bar(run, len(batches), epochs, desc)), (stop_after, epochs)
+        with norms_together(task), closing(journal):
+            run_epochs(task, batches, run, ends, num_workers, saver, journal, None if rank() else on_epoch)
     return [*run.log, *part_of_epoch(run, saver)]

@@ -50,9 +50,10 @@ def simpool_layer(
     zeros = torch.zeros(pool.dim)
     return dict(
         gain=numbers(pool.norm_patches.weight), bias=numbers(pool.norm_patches.bias), norm_eps=pool.norm_patches.eps,
-        wq=numbers(pool.wq.weight), wk=numbers(pool.wk.weight), bq=numbers(zeros if pool.wq.bias is None else pool.wq.bias),
+        wq=numbers(pool.wq.weight), wk=numbers(pool.wk.weight),
+        bq=numbers(zeros if pool.wq.bias is None else pool.wq.bias), # a bias of W_K would move all scores alike
         num_heads=pool.num_heads, gamma=pool.gamma, eps=pool.eps, value_min=pool.value_min,
-        beta=0. if pool.beta is None else float(pool.beta)) # a bias of W_K moves all scores alike: no softmax sees it
+        beta=0. if pool.beta is None else float(pool.beta))
 
 # %% ../../nbs/67_explorer.ipynb #53f5dcd6
 def network_facts(
@@ -68,7 +69,8 @@ def network_facts(
     pooling = "simpool" if simpool else "cls" if pool.takes_prefix else "other" if pool.has_attention else "gap"
     patch = getattr(getattr(model.body, "patch_embed", None), "patch_size", 8)
     return dict(name=name, pooling=pooling, mean=facts["mean"], std=facts["std"], backbone=facts["backbone"],
-                usual_size=list(facts["usual_size"] or (224, 224)), step=max(patch) if isinstance(patch, tuple) else patch,
+                usual_size=list(facts["usual_size"] or (224, 224)),
+                step=max(patch) if isinstance(patch, tuple) else patch,
                 layer=simpool_layer(pool) if simpool else None)
 
 def network_onnx(
@@ -178,8 +180,8 @@ def fill_page(
     payload = [packed(f"network-{i}", content) for i, content in enumerate(contents)]
     payload += [packed("ort-module", module), packed("ort-wasm", wasm)]
     payload.append(f'<script type="application/json" id="page-data">{page_data(networks, pictures, size)}</script>')
-    parts = {name: (HERE/file).read_text("utf-8") for name, file in dict(style="style.css", pool="pool.js",
-                                                                        page="page.js").items()}
+    files = dict(style="style.css", pool="pool.js", page="page.js")
+    parts = {name: (HERE/file).read_text("utf-8") for name, file in files.items()}
     parts |= dict(ort=as_script(runtime_file("ort.wasm.min.js").decode()), version=VERSION,
                   notice=html.escape((HERE/"runtime"/"LICENSE").read_text("utf-8")), payload="\n".join(payload))
     parts |= {name: html.escape(text) for name, text in texts.items()}
