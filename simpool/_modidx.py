@@ -1388,6 +1388,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.loop.finite_means': ('loop.html#finite_means', 'simpool/loop.py'),
                               'simpool.loop.fit': ('loop.html#fit', 'simpool/loop.py'),
                               'simpool.loop.go_back': ('loop.html#go_back', 'simpool/loop.py'),
+                              'simpool.loop.hand_over': ('loop.html#hand_over', 'simpool/loop.py'),
                               'simpool.loop.ignore_signals': ('loop.html#ignore_signals', 'simpool/loop.py'),
                               'simpool.loop.in_step': ('loop.html#in_step', 'simpool/loop.py'),
                               'simpool.loop.keep_on_error': ('loop.html#keep_on_error', 'simpool/loop.py'),

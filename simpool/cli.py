@@ -695,6 +695,7 @@ def open_named(
         named[name or Path(text).name.removesuffix(".safetensors")] = open_network(one)[0]
     return named
 
+# %% ../nbs/80_cli.ipynb #7f621ac3
 def run_export(
     args:argparse.Namespace, # options of `add_export`
 ):
@@ -814,6 +815,7 @@ COMMANDS = dict( # name -> (adds its options, runs it, one line of help)
     doctor=(add_doctor, run_doctor, "what this machine has, and what is missing for what"),
 )
 
+# %% ../nbs/80_cli.ipynb #62c3371c
 def build_parser(
     command:str=None, # name of the command that gets its options; None: no command
 )->argparse.ArgumentParser: # parser of the whole command line

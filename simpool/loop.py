@@ -17,7 +17,7 @@ __all__ = ['KEPT', 'GRACE_S', 'LONGEST_S', 'MOST_LEFT_OUT', 'allowed_unreadable'
            'NotFinite', 'GoBack', 'all_finite', 'NaNGuard', 'describe_bad', 'watch_modules', 'uncompiled', 'go_back',
            'Rest', 'load_rest', 'list_unreadable', 'note_unreadable', 'keep_on_error', 'progress_bar', 'Journal',
            'in_step', 'train_epoch', 'check_continuable', 'run_from', 'start_run', 'start_together', 'norms_together',
-           'part_of_epoch', 'run_epochs', 'fit']
+           'part_of_epoch', 'hand_over', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import io
@@ -1161,6 +1161,7 @@ def norms_together(
         for network in networks:
             restore_norms(network)
 
+# %% ../nbs/43_loop.ipynb #87f51aae
 def part_of_epoch(
     run:RunState, # where the run stands
     saver, # `Checkpointer`
@@ -1168,6 +1169,17 @@ def part_of_epoch(
     "Sum up an epoch that ended early"
     means = finite_means(run, saver.path, saver.desc) if run.batch else {}
     return [dict(epoch=run.epoch, seconds=round(run.seconds, 2), **means, steps=run.batch)] if means else []
+
+# %% ../nbs/43_loop.ipynb #99f06748
+def hand_over(
+    on_epoch, # function (network, finished epochs, checkpoint file); None: nobody asks
+    task, # task of `fit`
+    run:RunState, # where the run stands
+    saver:Checkpointer, # writer of checkpoints
+):
+    "Give the network to a function between two epochs"
+    if on_epoch and run.batch == 0:
+        on_epoch(task.network, run.epoch, saver.path)
 
 # %% ../nbs/43_loop.ipynb #62d2784a
 def run_epochs(
@@ -1179,22 +1191,21 @@ def run_epochs(
     saver:Checkpointer, # writer of checkpoints
     journal:Journal, # writer of the log
     on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
-):
+)->list[dict]: # one row per epoch, and one of an epoch that ended early
     "Train epoch by epoch; after a number that is not finite, perhaps from the last checkpoint on"
     first, end = run.epoch, min(ends[1], run.epoch + (ends[0] or ends[1]))
     saver.keep_epoch(run)
-    if on_epoch and run.batch == 0:
-        on_epoch(task.network, run.epoch, saver.path)
+    hand_over(on_epoch, task, run, saver)
     while run.epoch < end and batches.steps_left(run):
         try:
             train_epoch(task, batches, run, num_workers, saver, journal, warn=run.epoch == first)
         except GoBack:
             journal.rewind(go_back(task, saver, run, len(batches)))
             continue
-        if on_epoch and not run.batch: # otherwise the end came early
-            on_epoch(task.network, run.epoch, saver.path)
+        hand_over(on_epoch, task, run, saver)
         saver.between_steps(run, last=run.batch > 0 or run.epoch == end)
     saver.last_words(run)
+    return [*run.log, *part_of_epoch(run, saver)]
 
 # %% ../nbs/43_loop.ipynb #2666abcc
 def fit(
@@ -1221,5 +1232,4 @@ def fit(
         run = start_together(task, saver.path, config, resume_from, resume_what, epochs)
         journal, ends = Journal(task, saver, progress_bar(run, len(batches), epochs, desc)), (stop_after, epochs)
         with norms_together(task), closing(journal):
-            run_epochs(task, batches, run, ends, num_workers, saver, journal, None if rank() else on_epoch)
-    return [*run.log, *part_of_epoch(run, saver)]
+            return run_epochs(task, batches, run, ends, num_workers, saver, journal, None if rank() else on_epoch)
