@@ -437,6 +437,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'simpool.data.shards.holds_tars': ('data.shards.html#holds_tars', 'simpool/data/shards.py'),
                                      'simpool.data.shards.index_shard': ('data.shards.html#index_shard', 'simpool/data/shards.py'),
                                      'simpool.data.shards.index_shards': ('data.shards.html#index_shards', 'simpool/data/shards.py'),
+                                     'simpool.data.shards.manifest_digest': ('data.shards.html#manifest_digest', 'simpool/data/shards.py'),
                                      'simpool.data.shards.max_bytes': ('data.shards.html#max_bytes', 'simpool/data/shards.py'),
                                      'simpool.data.shards.open_shards': ('data.shards.html#open_shards', 'simpool/data/shards.py'),
                                      'simpool.data.shards.pack': ('data.shards.html#pack', 'simpool/data/shards.py'),

@@ -13,9 +13,10 @@ Shards that others have written are read too. Their index is made once."""
 # %% auto #0
 __all__ = ['BLOCK', 'RECORD', 'MANIFEST', 'PACKING', 'INDEX', 'FORMAT', 'ENTRY', 'TRIES', 'block_bytes', 'plan_shards', 'Hashing',
            'shard_name', 'add_member', 'write_shard', 'file_sizes', 'folder_digest', 'start_packing', 'max_bytes',
-           'write_index', 'pack', 'finish_packing', 'connections', 'patience', 'unreachable', 'fetch', 'read_range',
-           'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_shards', 'holds_tars', 'index_shard',
-           'class_id', 'index_shards', 'foreign_classes', 'verify_shards', 'pack_splits', 'shard_folders']
+           'manifest_digest', 'write_index', 'pack', 'finish_packing', 'connections', 'patience', 'unreachable',
+           'fetch', 'read_range', 'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_shards',
+           'holds_tars', 'index_shard', 'class_id', 'index_shards', 'foreign_classes', 'verify_shards', 'pack_splits',
+           'shard_folders']
 
 # %% ../../nbs/25_data.shards.ipynb #4770e813
 import hashlib
@@ -186,6 +187,14 @@ def max_bytes(
     check_setting("shard_mb", shard_mb, float, 1e-3, 1e6)
     return int(shard_mb*1e6)
 
+# %% ../../nbs/25_data.shards.ipynb #485d8fc8
+def manifest_digest(
+    manifest:dict, # manifest; its own digest does not count
+)->str: # sha256, hexadecimal
+    "Compute the digest of a manifest, so that a damaged one is noticed"
+    rest = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
 # %% ../../nbs/25_data.shards.ipynb #915ca48c
 def write_index(
     out:Path, # folder of the shards; gets index and manifest
@@ -200,6 +209,7 @@ def write_index(
     index = dict(name=INDEX, bytes=hashing.size, sha256=hashing.digest.hexdigest())
     manifest = dict(format=FORMAT, images=len(entries), classes=list(classes), source=source, index=index)
     manifest["shards"] = shards
+    manifest["digest"] = manifest_digest(manifest)
     write_json(manifest, out/MANIFEST)
     return manifest
 
@@ -340,6 +350,8 @@ def read_manifest(
         raise UserError(f"{at} is damaged ({type(e).__name__}: {e})", "copy it again") from e
     if kind != FORMAT or sum(counts[:len(found["shards"])]) != found.get("images") or not all(map(str, text)):
         raise UserError(f"{at} is no manifest of this version ({kind!r})", f"needed is {FORMAT!r}: pack again")
+    if found.get("digest") != manifest_digest(found):
+        raise UserError(f"{at} has changed since it was written: its digest differs", "copy it again")
     return found
 
 # %% ../../nbs/25_data.shards.ipynb #95ff678e
