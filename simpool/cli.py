@@ -371,7 +371,6 @@ def add_training(
     add("--device", default="auto", help="auto, cpu, cuda (%(default)s)")
     add("--resume-from", type=file_path, help="checkpoint of a run with other settings to start from")
     add("--resume-what", choices=("all", "weights"), default="all", help="what to take of it (%(default)s)")
-    add("--max-steps", type=number(1, 10**9), help="steps after which the run ends early; if not given, all epochs")
     add("--skip-unreadable", type=number(0), help="images that may be unreadable; if not given, 0.1 %% and at least 3")
     add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
 

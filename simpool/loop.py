@@ -578,9 +578,9 @@ def last_words(
 ):
     "Say at the end of a run what should not be overlooked"
     if lost := {*run.skipped, *run.unreadable}:
-        print(f"simpool: {self.desc}: {len(lost)} image(s) could not be read", file=sys.stderr)
+        tqdm.write(f"simpool: {self.desc}: {len(lost)} image(s) could not be read", file=sys.stderr)
     if self.failed:
-        print(f"simpool: {self.failed}; an interruption would have cost the run", file=sys.stderr)
+        tqdm.write(f"simpool: {self.failed}; an interruption would have cost the run", file=sys.stderr)
 
 # %% ../nbs/43_loop.ipynb #528096a0
 @patch
@@ -875,7 +875,7 @@ def list_unreadable(
     path:Path|None, # checkpoint file of the run; None: nothing is written
 )->str: # end of a message: where the list is
     "Write the images that could not be read to a list beside the checkpoint, which outlives it"
-    if path is None:
+    if path is None or rank():
         return ""
     file = path.with_name(f"unreadable-{path.stem}.txt")
     old = dict(line.split("\t", 1) for line in file.read_text("utf-8").splitlines()) if file.exists() else {}

@@ -1,5 +1,6 @@
 "Two processes train as one does, stop as one does, and go on as one does."
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -119,7 +120,7 @@ def start(n, command):
 def ends(started, number, sent):
     "Send a signal to one of two processes in the middle of the training; return exit codes, messages, seconds"
     words = ""
-    while " 1/" not in words and " 2/" not in words: # the bar of the first process
+    while not re.search(r" [1-9]\d*/\d+ \[", words): # the bar of the first process, after a step
         words += started[0].stderr.read(1)
         assert started[0].poll() is None, words
     started[number].send_signal(sent)
