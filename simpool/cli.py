@@ -694,7 +694,7 @@ def open_named(
         named[name or Path(text).name.removesuffix(".safetensors")] = open_network(one)[0]
     return named
 
-# %% ../nbs/80_cli.ipynb #7f621ac3
+# %% ../nbs/80_cli.ipynb #afecb777
 def run_export(
     args:argparse.Namespace, # options of `add_export`
 ):

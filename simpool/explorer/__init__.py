@@ -148,14 +148,12 @@ def packed(
     text = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
     return f'<script type="application/gzip" id="{name}">{text}</script>'
 
-# %% ../../nbs/67_explorer.ipynb #7ca506cb
 def as_script(
     code:str, # JavaScript
 )->str: # the same, without anything that would end its element
     "Make JavaScript safe inside a page"
     return code.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
-# %% ../../nbs/67_explorer.ipynb #830b5160
 def page_data(
     networks:list[dict], # facts of each network, by `network_facts`
     pictures:Iterable, # examples
@@ -203,7 +201,7 @@ def as_named(
         check_exportable(model, attention=False)
     return named
 
-# %% ../../nbs/67_explorer.ipynb #6d468ec9
+# %% ../../nbs/67_explorer.ipynb #980b2c3d
 def export_html(
     models, # network from `create_model` or `load_checkpoint`, or {name: network} to compare several
     path:str|Path, # file to write, e.g. explore.html
