@@ -148,6 +148,7 @@ def packed(
     text = base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
     return f'<script type="application/gzip" id="{name}">{text}</script>'
 
+# %% ../../nbs/67_explorer.ipynb #be221bf7
 def as_script(
     code:str, # JavaScript
 )->str: # the same, without anything that would end its element
