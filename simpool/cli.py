@@ -537,8 +537,9 @@ def write_logs(
     "Write the facts of a run and its log next to the weights, each in whole or not at all"
     from simpool.core import atomic_path, write_json
     write_json(facts, beside(out, ".json"))
-    with atomic_path(beside(out, ".csv")) as tmp:
-        shutil.copyfile(log, tmp)
+    if log.exists(): # a full disk costs the log, not the weights
+        with atomic_path(beside(out, ".csv")) as tmp:
+            shutil.copyfile(log, tmp)
 
 # %% ../nbs/80_cli.ipynb #1126991a
 def train_to_file(

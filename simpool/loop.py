@@ -62,6 +62,7 @@ from simpool.processes import (
     wait_for_all,
     world_size,
 )
+from .simpool import unchecked
 
 # %% ../nbs/43_loop.ipynb #22f1e7b6
 def allowed_unreadable(
@@ -539,7 +540,7 @@ class Checkpointer:
         self.interruption = Interruption()
         self.failed = "" # why the last checkpoint could not be written
         self.saved = self.started = self.stepped = time.monotonic()
-        self.write_s = 0. # seconds that the last checkpoint took
+        self.step_s = self.write_s = 0. # seconds that the last step took, and the last checkpoint
 
     def due(self)->bool: # whether enough time has passed since the last one
         "Tell whether it is time for a checkpoint"
@@ -587,7 +588,7 @@ def last_words(
 def time_is_up(self:Checkpointer)->bool: # whether another step and a checkpoint would take too long
     "Tell whether the run must end because of `max_hours`"
     now = time.monotonic()
-    needed = 2*(now-self.stepped) + self.write_s # the next step may take twice as long as this one
+    needed = 2*max(now-self.stepped, self.step_s) + self.write_s # the next step may take twice as long as this one
     return bool(self.upkeep.max_hours) and now - self.started + needed > 3600*self.upkeep.max_hours
 
 # %% ../nbs/43_loop.ipynb #524029bc
@@ -603,13 +604,14 @@ def epoch_path(
 def keep_epoch(
     self:Checkpointer,
     run:RunState, # where the run stands
+    anew:bool=True, # write it also where it is there: an older run may have left it
 ):
     "Keep the checkpoint of this epoch for good if it is one of those asked for"
     every = self.upkeep.keep_every
     if rank() or not (self.path and every and run.epoch and run.batch == 0 and run.epoch % every == 0):
         return
     place = epoch_path(self.path, run.epoch)
-    if place.exists():
+    if place.exists() and not anew:
         return
     self.save(run)
     try:
@@ -652,7 +654,8 @@ class NaNGuard:
 
     def step(self, batch, step, epoch): # as the task's
         self.rng = rng_state() # to repeat the step
-        return self.task.step(batch, step, epoch)
+        with unchecked():
+            return self.task.step(batch, step, epoch)
 
     def close(self):
         for hook in self.hooks:
@@ -710,7 +713,7 @@ def first_bad(
     hooks = watch_modules(parts, found)
     set_rng_state(self.rng)
     try:
-        with uncompiled([m for part in parts.values() for m in part.modules()]):
+        with uncompiled([m for part in parts.values() for m in part.modules()]), unchecked():
             self.task.step(batch, step, epoch)
     except NotFinite: # as it must be, since `diagnosing` is set
         self.diagnosing = False
@@ -732,9 +735,10 @@ def save_bad(
     where:str, # sentence of `first_bad`
 )->str: # end of a message: where the file is
     "Write what is needed to look at a step that gave NaN"
-    if self.path is None or rank():
+    if self.path is None:
         return ""
-    path = self.path.with_name(f"{self.path.stem}.step{step}.nan.pt")
+    share = f".process{rank()}" if world_size() > 1 else "" # each has a batch of its own
+    path = self.path.with_name(f"{self.path.stem}.step{step}{share}.nan.pt")
     parts = {k: p.state_dict() for k, p in self.task.parts.items()}
     try:
         save_state(dict(batch=batch, step=step, where=where, rng=guard.rng, parts=parts), path, keep=1)
@@ -758,7 +762,8 @@ def guarded_step(
         try:
             return guard.step(batch, step, run.epoch)
         except NotFinite: # in all processes, since they share their gradients
-            where = guard.first_bad(batch, step, run.epoch)
+            found = gather_objects(guard.first_bad(batch, step, run.epoch))
+            where = next((words for words in found if words.startswith(("input", "parameter"))), found[0])
     kept = self.save_bad(guard, batch, step, where)
     what = f"{self.desc}: {where} in step {step} (epoch {run.epoch})"
     saved = from_first(bool(self.path and generations(self.path)))
@@ -867,7 +872,8 @@ def between_steps(
             self.save(run)
     if not last or self.interruption.stop:
         self.obey(run)
-    self.stepped = time.monotonic()
+    now = time.monotonic()
+    self.step_s, self.stepped = now - self.stepped, now
 
 # %% ../nbs/43_loop.ipynb #510d752b
 def list_unreadable(
@@ -878,10 +884,13 @@ def list_unreadable(
     if path is None or rank():
         return ""
     file = path.with_name(f"unreadable-{path.stem}.txt")
-    old = dict(line.split("\t", 1) for line in file.read_text("utf-8").splitlines()) if file.exists() else {}
-    old |= {str(i): " ".join(words.split()) for i, words in run.unreadable.items()}
-    with atomic_path(file) as tmp:
-        tmp.write_text("".join(f"{i}\t{old[i]}\n" for i in sorted(old, key=int)), "utf-8", "backslashreplace")
+    try:
+        old = dict(line.split("\t", 1) for line in file.read_text("utf-8").splitlines()) if file.exists() else {}
+        old |= {str(i): " ".join(words.split()) for i, words in run.unreadable.items()}
+        with atomic_path(file) as tmp:
+            tmp.write_text("".join(f"{i}\t{old[i]}\n" for i in sorted(old, key=int)), "utf-8", "backslashreplace")
+    except (OSError, UserError) as e: # a disk that is full costs the list, not the run
+        return f"; {file} could not be written ({e})"
     return f"; the list is in {file}"
 
 # %% ../nbs/43_loop.ipynb #3db0f699
@@ -949,12 +958,26 @@ class Journal:
     ):
         self.task, self.saver, self.bar = task, saver, bar
         self.guard, self.state = NaNGuard(task), "healthy"
-        writes = saver.path and not rank()
-        self.csv = CSVLog(saver.path.with_suffix(".csv"), bar.n) if writes else lambda row: None
+        self.open_log(bar.n)
 
     def close(self):
         self.guard.close()
         self.bar.close()
+
+# %% ../nbs/43_loop.ipynb #aadafa8b
+@patch
+def open_log(
+    self:Journal,
+    step:int, # number of steps behind the run
+):
+    "Continue the CSV file where the run stands"
+    self.csv = lambda row: None
+    try:
+        if self.saver.path and not rank():
+            self.csv = CSVLog(self.saver.path.with_suffix(".csv"), step)
+    except (OSError, UserError) as e: # a disk that is full costs the log, not the run
+        self.bar.write(f"simpool: {self.saver.desc}: there is no log ({e})", file=sys.stderr)
+
 
 # %% ../nbs/43_loop.ipynb #a8727881
 @patch
@@ -988,8 +1011,8 @@ def write(
     row |= dict(verdict=state) if state else {}
     try:
         self.csv(row)
-    except OSError as e:
-        self.bar.write(f"simpool: {self.saver.desc}: the log could not be written ({e.strerror})", file=sys.stderr)
+    except (OSError, UserError) as e:
+        self.bar.write(f"simpool: {self.saver.desc}: the log could not be written ({e})", file=sys.stderr)
     if self.saver.upkeep.on_row and not rank():
         self.saver.upkeep.on_row(row)
 
@@ -1002,8 +1025,7 @@ def rewind(
     "Go back with the run: the bar, and the file by its last rows"
     self.bar.reset()
     self.bar.update(step)
-    if self.saver.path and not rank():
-        self.csv = CSVLog(self.saver.path.with_suffix(".csv"), step)
+    self.open_log(step)
 
 # %% ../nbs/43_loop.ipynb #6627c9e0
 def in_step(
@@ -1013,21 +1035,20 @@ def in_step(
     steps:int, # number of batches to go through
 ):
     "Go through batches; an error, a signal or an unreadable image of one process is known to all before the next step"
-    left, known = iter(batches), len(run.unreadable)
+    left = iter(batches)
     for _ in range(steps):
         found, error = None, None
         try:
             found = next(left)
         except (OSError, ValueError, RuntimeError) as e:
             error = e
-        n = len(found[1]) if found else 0
+        n = len(found[1].keys() - run.unreadable.keys()) if found else 0 # a loader's process knows of its own only
         failed, asked, n = agree(error is not None, saver.interruption.asked or saver.time_is_up(), n)
         saver.interruption.agreed = bool(asked)
         if failed:
             raise_together(error)
-        if n > known and world_size() > 1:
+        if n and world_size() > 1:
             found = found[0], {i: words for own in gather_objects(found[1]) for i, words in own.items()}
-        known = n
         yield found
 
 # %% ../nbs/43_loop.ipynb #f9f66602
@@ -1048,8 +1069,8 @@ def train_epoch(
         step = run.epoch*len(batches) + run.batch
         run.add(mean_of_each(saver.guarded_step(journal.guard, batch, run, step)))
         run.seconds = time.monotonic() - started
-        journal.count(run, step+1, last=run.batch == len(batches))
-        if run.batch < len(batches):
+        journal.count(run, step+1, last=not batches.steps_left(run))
+        if batches.steps_left(run):
             saver.between_steps(run)
     if warn and (words := monitor.warning(num_workers)):
         journal.bar.write(f"{saver.desc}: {words}", file=sys.stderr)
@@ -1194,7 +1215,7 @@ def run_epochs(
 )->list[dict]: # one row per epoch, and one of an epoch that ended early
     "Train epoch by epoch; after a number that is not finite, perhaps from the last checkpoint on"
     first, end = run.epoch, min(ends[1], run.epoch + (ends[0] or ends[1]))
-    saver.keep_epoch(run)
+    saver.keep_epoch(run, anew=False)
     hand_over(on_epoch, task, run, saver)
     while run.epoch < end and batches.steps_left(run):
         try:
@@ -1203,7 +1224,7 @@ def run_epochs(
             journal.rewind(go_back(task, saver, run, len(batches)))
             continue
         hand_over(on_epoch, task, run, saver)
-        saver.between_steps(run, last=run.batch > 0 or run.epoch == end)
+        saver.between_steps(run, last=run.epoch == end or not batches.steps_left(run))
     saver.last_words(run)
     return [*run.log, *part_of_epoch(run, saver)]
 

@@ -51,7 +51,7 @@ def effective_rank(
     "Compute how many directions normalized vectors use: exp of the entropy of their second moments' eigenvalues"
     z = F.normalize(z[:MOST_VECTORS].float(), dim=-1)
     gram = z @ z.mT if len(z) < z.shape[1] else z.mT @ z
-    values = torch.linalg.eigvalsh(gram).clamp(min=0)
+    values = torch.linalg.eigvalsh(gram.nan_to_num(0., 0., 0.)).clamp(min=0) # NaN is for the guard of the run to find
     return torch.special.entr(values/values.sum().clamp(min=1e-12)).sum().exp()
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ at the beginning. The resumed run must be refused, or differ from the uninterrup
 that the piece is lost. So that each random generator counts, the steps of this run draw from all of them.
 """
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,3 +136,44 @@ def test_each_piece_is_missed(killed, tmp_path):
     names = {name for name, _ in seen}
     assert {"teacher", "loss", "optimizer.exp_avg", "rng.numpy", "rng.python", "rng.torch", "epoch", "batch"} <= names
     print(f"{len(names)} pieces, {len(seen) - len(unseen)} of {len(seen)} changes seen")
+
+
+class Poisoned(Noisy):
+    "Put a NaN into a weight before step 5, once"
+    done = False
+
+    def step(self, crops, step, epoch):
+        if step == 5 and not self.done:
+            self.done = True
+            with torch.no_grad():
+                self.student["backbone"].body.layer2[0].conv1.weight[0] = torch.nan
+        return super().step(crops, step, epoch)
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "back"])
+def test_nan_in_front_of_a_pooling(tmp_path, on_nan):
+    "The check inside of poolings leaves it to the guard, and the monitor bears it"
+    seed_everything(0)
+    config = replace(CONFIG, monitor_every=1)
+    task = Poisoned(create_model("resnet_toy"), config, 2, torch.device("cpu"))
+    batches = DeterministicBatches(SCENES, task.collate, 16, 0)
+    if on_nan == "stop":
+        words = r"parameter student.backbone.body.layer2.0.conv1.weight .*, the first such in step 5"
+        with pytest.raises(UserError, match=words):
+            fit(task, batches, 4, tmp_path, SETTINGS, every_s=0)
+    else:
+        assert len(fit(task, batches, 4, tmp_path, SETTINGS, every_s=0, on_nan="back")) == 4
+    kept, = tmp_path.glob("*.step5.nan.pt")
+    assert not torch.load(kept)["parts"]["student"]["backbone.body.layer2.0.conv1.weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_a_run_that_ends_early_is_kept(tmp_path, steps):
+    "In the middle of an epoch, and at its end: row of the CSV file and checkpoint"
+    task = make_task()
+    batches = DeterministicBatches(SCENES, task.collate, 16, 0)
+    fit(task, batches, 4, tmp_path, SETTINGS, max_steps=steps)
+    state = load_state(checkpoint_path(tmp_path, SETTINGS))
+    assert state["epoch"]*2 + state["batch"] == steps
+    csv, = tmp_path.glob("*.csv")
+    assert csv.read_text().splitlines()[-1].startswith(f"{steps},")
