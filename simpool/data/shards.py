@@ -14,9 +14,9 @@ Shards that others have written are read too. Their index is made once."""
 __all__ = ['BLOCK', 'RECORD', 'MANIFEST', 'PACKING', 'INDEX', 'FORMAT', 'ENTRY', 'TRIES', 'block_bytes', 'plan_shards', 'Hashing',
            'shard_name', 'add_member', 'write_shard', 'file_sizes', 'folder_digest', 'start_packing', 'max_bytes',
            'manifest_digest', 'write_index', 'pack', 'finish_packing', 'connections', 'patience', 'unreachable',
-           'fetch', 'read_range', 'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_shards',
-           'holds_tars', 'index_shard', 'class_id', 'index_shards', 'foreign_classes', 'verify_shards', 'pack_splits',
-           'shard_folders']
+           'fetch', 'read_range', 'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_header',
+           'open_shards', 'holds_tars', 'index_shard', 'class_id', 'index_shards', 'foreign_classes', 'verify_shards',
+           'pack_splits', 'shard_folders']
 
 # %% ../../nbs/25_data.shards.ipynb #4770e813
 import hashlib
@@ -42,6 +42,7 @@ from simpool.data.images import (
     is_address,
     split_folder,
 )
+from .transforms import HEADERS
 
 # %% ../../nbs/25_data.shards.ipynb #eecb940c
 BLOCK = 512 # a tar file is a row of blocks of this many bytes
@@ -398,20 +399,41 @@ def __len__(self:ShardImages):
     return len(self.entries)
 
 @patch
+def place(
+    self:ShardImages,
+    i:int, # number of an image, from 0
+)->tuple[str, int, int]: # name of its shard, first byte, number of bytes
+    "Look up where an image is"
+    return self.names[np.searchsorted(self.starts, i, "right") - 1], *self.entries[i].tolist()[:2]
+
+@patch
 def __getitem__(self:ShardImages, i)->tuple[Image.Image, int]:
     i = range(len(self))[i]
-    shard, (start, size, _) = self.names[np.searchsorted(self.starts, i, "right") - 1], self.entries[i].tolist()
+    shard, start, size = self.place(i)
     data, name = read_range(self.source, shard, start, size), f"{self.source}/{shard}, image {i}"
     if len(data) < size:
         raise UserError(f"{name}: the file ends before it", "`simpool pack FOLDER --verify` says what is damaged")
     return decode_image(io.BytesIO(data), name, self.upright, self.min_size), int(self.label[i])
 
+
+# %% ../../nbs/25_data.shards.ipynb #d21ed518
 @patch
 def content(
     self:ShardImages,
 )->bytes: # checksums of all shards, and how images are decoded
     "Return what a digest is made of"
     return f"{self.upright} {self.min_size} {[s['sha256'] for s in self.manifest['shards']]}".encode()
+
+# %% ../../nbs/25_data.shards.ipynb #21f65626
+def open_header(
+    images:ShardImages, # images in shards
+    i:int, # number of an image, from 0
+)->Image.Image: # image whose pixels cannot be read
+    "Open an image by its first 64 KB"
+    shard, start, size = images.place(i)
+    return Image.open(io.BytesIO(read_range(images.source, shard, start, min(size, 2**16))))
+
+HEADERS[ShardImages] = open_header
 
 # %% ../../nbs/25_data.shards.ipynb #7de074c8
 def open_shards(
