@@ -4,6 +4,14 @@ import signal
 
 import pytest
 
+BEGAN = dict(os.environ) # before test modules are imported
+
+
+def pytest_collection_finish(session):
+    "Undo what the import of a test module changed in the environment"
+    os.environ.clear()
+    os.environ.update(BEGAN)
+
 
 @pytest.fixture(autouse=True)
 def process_as_before():

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["TQDM_DISABLE"] = "1"
+if __name__ == "__main__": # who imports it wants the rest of the process as it was
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["TQDM_DISABLE"] = "1"
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
