@@ -1242,7 +1242,7 @@ def fit(
     resume_from:str|Path=None, # checkpoint of other settings to start from, if the run has none of its own
     resume_what:str="all", # take "all" of it, its optimizer and its place in the run too, or its "weights" only
     skip_unreadable:int=None, # images that may be unreadable, then the run ends; None: 0.1 % of them, at least three
-    on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
+    on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each whole epoch
     max_steps:int=None, # steps after which the run ends early, under the schedules of the whole run
     **upkeep, # fields of `Upkeep`: keep, keep_every, max_hours, on_nan, log_every, on_row
 )->list[dict]: # one row per epoch: epoch, seconds, means of what `step` returned; the last may be a part of one

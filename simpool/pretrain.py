@@ -487,7 +487,7 @@ def pretrain(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=None, # processes that cut views; None: chosen by `pick_workers`
     desc:str="pre-training", # label of the progress bar
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch, max_steps
+    **options, # of `fit`, from every_s on, e.g. resume_from, max_steps, or max_hours of `Upkeep`
 )->tuple[nn.Module, list[dict]]: # teacher's backbone (or the student's) in evaluation mode; log, one row per epoch
     "Pre-train without labels by DINO (papers.md 2.1) or BAM (papers.md 3.1)"
     trainable = trainable_names(model)

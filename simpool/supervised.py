@@ -248,7 +248,7 @@ def train_supervised(
     num_workers:int=0, # processes that cut crops
     desc:str="supervised", # name of the run, for the progress bar
     task_class:type=SupervisedTask, # what a step is
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch, max_steps
+    **options, # of `fit`, from every_s on, e.g. resume_from, max_steps, or max_hours of `Upkeep`
 )->tuple[nn.Module, list[dict]]: # the model in evaluation mode; one row per epoch
     "Train a classifier"
     device = torch.device(device)

@@ -540,7 +540,7 @@ def train_detector(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=0, # processes that prepare images
     desc:str="detection", # name of the run, for the progress bar
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
+    **options, # of `fit`, from every_s on, e.g. resume_from, max_steps, or max_hours of `Upkeep`
 )->tuple[nn.Module, list[dict]]: # the detector in evaluation mode; one row per epoch
     "Train a detector, the network below it included"
     device, images = torch.device(device), check_learnable(detector, images)

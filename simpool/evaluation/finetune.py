@@ -71,7 +71,7 @@ def finetune(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=0, # processes that augment images
     desc:str="fine-tuning", # name of the run, for the progress bar
-    **options, # of `fit`: resume_from, resume_what, skip_unreadable, on_epoch
+    **options, # of `fit`, from every_s on, e.g. resume_from, max_steps, or max_hours of `Upkeep`
 )->tuple[nn.Module, list[dict]]: # the network with averaged weights, in evaluation mode; one row per epoch
     "Train a whole network on another data set (SimPool Table 4, DINO Table 6; papers.md 4.4)"
     label = np.asarray(images.label)

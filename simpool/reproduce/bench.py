@@ -1107,5 +1107,6 @@ def goals_page(
     sources = [f"- `{name}`: {f['machine']}, commit {f['commit']}, {f['date']}, {f['minutes']:.0f} minutes, "
                f"torch {f['torch']}" for name, f in runs.items()]
     words = "Median and quartiles of ratios, measured in alternation in one run."
-    parts = ["# Speed by processor", "", words, "", format_rows(table, markdown=True), "", *sources, ""]
+    goals = format_rows(table, markdown=True) if table else "Nothing that has a goal was measured."
+    parts = ["# Speed by processor", "", words, "", goals, "", *sources, ""]
     return "\n".join(parts)
