@@ -49,9 +49,10 @@ lib: env ## notebooks -> package, and notebooks without volatile metadata
 readme: env ## nbs/index.ipynb -> README.md
 	"$(BIN)"/python tools/make_readme.py
 
-lock: env ## requirements.in -> requirements.lock, and the same for the benchmark's packages
+lock: env ## requirements.in -> requirements.lock, and the same for the packages of the benchmark and of the docs
 	"$(BIN)"/uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 	"$(BIN)"/uv pip compile bench/requirements.in -c requirements.lock -o bench/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+	"$(BIN)"/uv pip compile docs/requirements.in -c requirements.lock -o docs/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
 
 env: $(VENV)/.ready ## virtual environment with the locked packages and this package, editable
 
@@ -64,6 +65,6 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.ready bench/requirements.lock
-	@"$(BIN)"/uv pip install --python "$(BIN)"/python --require-hashes -r bench/requirements.lock
+$(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: $(VENV)/.ready %/requirements.lock
+	@"$(BIN)"/uv pip install --quiet --python "$(BIN)"/python --require-hashes -r $*/requirements.lock
 	@touch $@

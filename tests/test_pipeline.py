@@ -360,9 +360,10 @@ def test_commands_of_dvc_yaml_name_parameters_that_exist():
                 assert set(flags) <= set(stages.declared(nbformat.read(ROOT/stage.notebook, 4), stage.notebook))
 
 
-def test_the_benchmark_compares_with_what_its_lock_holds():
-    extra = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]["optional-dependencies"]["bench"]
-    lock = (ROOT/"bench"/"requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["bench", "docs"])
+def test_an_extra_pins_what_its_lock_holds(name):
+    extra = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]["optional-dependencies"][name]
+    lock = (ROOT/name/"requirements.lock").read_text()
     assert all(f"{pin} " in lock for pin in extra if "==" in pin) and "://" not in lock
 
 
