@@ -133,7 +133,7 @@ def what_to_give(
     kept:list[str], # names of networks that the repository keeps
 )->str: # the remedy in an error
     "Say what could be given instead of a file that is not there"
-    trained = "`make repro` trains those of results/, or " if path.parts[:1] == ("results",) else ""
+    trained = "`make repro-all` trains those of results/, or " if path.parts[:1] == ("results",) else ""
     names = f", one of {', '.join(kept)}" if kept else ""
     return f"{trained}give a file, a Hub id such as billpsomas/vits_dino_simpool_ep100{names}, or a state dict"
 

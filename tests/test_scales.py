@@ -80,7 +80,7 @@ def call(folder, *command):
 
 
 def repro(folder, scale):
-    "What `make repro SCALE=...` runs"
+    "What `make repro-all SCALE=...` runs"
     call(folder, "python", "tools/set_scale.py", scale)
     call(folder, "dvc", "repro")
 
@@ -113,6 +113,18 @@ def test_switching_scales_loses_nothing(checkout):
         assert (contents(checkout, "mini"), contents(checkout, "smoke")) == (mini, smoke)
 
 
+def test_the_headline_needs_three_pairs(checkout):
+    "What `make repro` runs; then all the rest, and the headline is not made again"
+    call(checkout, "dvc", "repro", "headline")
+    trainings = "supervised-vit", "dino-vit", "dino_pairs-vit"
+    assert set(ran(checkout)) == {f"mini {stage}" for stage in ("data", *trainings, "headline")}
+    call(checkout, "dvc", "repro", "headline")
+    assert not ran(checkout)
+    call(checkout, "dvc", "repro")
+    rest = ran(checkout)
+    assert len(rest) > 15 and not {"mini data", "mini dino-vit", "mini headline"} & set(rest)
+
+
 @pytest.mark.parametrize("scale", ["smal", "seed", "mini.data", "scale"])
 def test_unknown_scales_are_refused(checkout, scale):
     before = (checkout/"params.yaml").read_text()
@@ -129,7 +141,7 @@ def test_a_quoted_scale_is_replaced(checkout):
 
 
 def test_make_does_what_is_tested_here():
-    recipe = (ROOT/"Makefile").read_text().partition("repro: env")[2].partition("\n\n")[0]
+    recipe = (ROOT/"Makefile").read_text().partition("repro repro-all:")[2].partition("\n\n")[0]
     assert "rehearsal,$(SCALE)),\"$(BIN)\"/python tools/make_rehearsal_data.py" in recipe
     assert "tools/set_scale.py $(SCALE)" in recipe and "dvc repro" in recipe and "exp run" not in recipe
 
@@ -143,7 +155,8 @@ def test_make_in_a_folder_with_a_space(tmp_path):
     for name in ("dvc", "python"):
         (programs/name).write_text('#!/bin/sh\necho "$(basename "$0") $@"\n')
         (programs/name).chmod(0o755)
-    for target, command in (("repro", "dvc repro"), ("test", "python -m pytest -q"), ("drill", "python tools/drill")):
+    for target, command in (("repro", "dvc repro headline"), ("repro-all", "dvc repro"),
+                            ("test", "python -m pytest -q"), ("drill", "python tools/drill")):
         made = subprocess.run(["make", "-s", "-o", "env", target], cwd=folder, capture_output=True, text=True)
         assert (made.returncode, made.stdout.strip()) == (0, command), made.stderr
 

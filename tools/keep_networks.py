@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main():
     trained = sorted((ROOT/"results"/"small"/"models").glob("*.safetensors"))
     if not trained:
-        sys.exit("keep_networks: there are no networks of small: train them with make repro SCALE=small")
+        sys.exit("keep_networks: there are no networks of small: train them with make repro-all SCALE=small")
     kept = [ROOT/"data"/"networks"/file.name for file in trained]
     for file, copy in zip(trained, kept):
         copy.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Write the scale into params.yaml, as `make repro SCALE=smoke` does.
+"""Write the scale into params.yaml, as `make repro-all SCALE=smoke` does.
 
     python tools/set_scale.py smoke
 

@@ -169,7 +169,7 @@ def last_result(
         print(", ".join([f"Not trained at scale {shown_at} (epochs: 0). Shown: scale {scale}", *words]))
         return table, facts
     raise UserError(f"no scale has a result for {name!r} in {results}",
-                    "give it epochs in params.yaml, e.g. `make repro SCALE=small`")
+                    "give it epochs in params.yaml, e.g. `make repro-all SCALE=small`")
 
 # %% ../../nbs/71_reproduce.results.ipynb #a08d459d
 def read_pooled(
