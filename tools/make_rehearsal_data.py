@@ -3,9 +3,9 @@
     python tools/make_rehearsal_data.py
 
 `make repro-all SCALE=rehearsal` does this first. The folders are named after the environment variables of scale
-`paper`: data/rehearsal/IMAGENET stands for $IMAGENET. The pictures are scenes on larger canvases, among them what real data sets
-have too: gray, CMYK, turned by EXIF, PNG under a wrong name, very small, very large. CIFAR and Flowers are missing,
-since torchvision knows the digests of their files.
+`paper`: data/rehearsal/IMAGENET stands for $IMAGENET. The pictures are scenes on larger canvases, among them what real
+data sets have too: gray, CMYK, turned by EXIF, PNG under a wrong name, very small, very large. CIFAR and Flowers are
+missing, since torchvision knows the digests of their files.
 """
 import argparse
 import json
