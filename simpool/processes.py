@@ -9,10 +9,10 @@ With one process, every function here returns its input and does nothing."""
 
 # %% auto #0
 __all__ = ['world_size', 'rank', 'check_environment', 'start_group', 'lost_another', 'leave', 'processes', 'in_group', 'launch',
-           'SumOverProcesses', 'mean_over_processes', 'max_over_processes', 'GatherRows', 'gather_rows',
-           'AllReduceNorm', 'NormThenAct', 'synchronized', 'synchronize_norms', 'restore_norms', 'average_gradients',
-           'own_share', 'own_random', 'agree', 'gather_objects', 'mean_of_each', 'from_first', 'raise_together',
-           'wait_for_all']
+           'run_share', 'train_together', 'SumOverProcesses', 'mean_over_processes', 'max_over_processes', 'GatherRows',
+           'gather_rows', 'AllReduceNorm', 'NormThenAct', 'synchronized', 'synchronize_norms', 'restore_norms',
+           'average_gradients', 'own_share', 'own_random', 'agree', 'gather_objects', 'mean_of_each', 'from_first',
+           'raise_together', 'wait_for_all']
 
 # %% ../nbs/38_processes.ipynb #54b34085
 import logging
@@ -21,6 +21,7 @@ import re
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
 from datetime import timedelta
 from functools import cache
 
@@ -33,7 +34,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .core import UserError
+from .checkpoint import rng_state, set_rng_state
+from .core import UserError, check_setting
 
 # %% ../nbs/38_processes.ipynb #6af0e652
 def world_size()->int: # 1 outside of a process group
@@ -165,6 +167,42 @@ def launch(
     finally:
         logger.setLevel(level)
     return [results[i] for i in range(n)]
+
+# %% ../nbs/38_processes.ipynb #f457a672
+def run_share(
+    train, # `pretrain` or `train_supervised`
+    args:tuple, # its arguments
+    on_epoch, # function that it calls after every epoch; None: none
+    random:dict, # states of the random numbers to begin with, from `rng_state`
+): # network on the CPU, log, and `on_epoch` with what it has kept; None from all processes but the first
+    "Train as one of several processes"
+    set_rng_state(random) # a new process would draw other weights of a head
+    model, *others = args
+    network, log = train(deepcopy(model), *others, on_epoch=on_epoch) # what is sent lies in memory that all share
+    return None if rank() else (network.cpu(), log, on_epoch)
+
+# %% ../nbs/38_processes.ipynb #d1d46ec2
+def train_together(
+    n:int|None, # processes on this machine; None: one per GPU, and one on a CPU
+    train, # `pretrain` or `train_supervised`
+    model:nn.Module, # network to train
+    images, # training images
+    config, # settings of the training
+    device:torch.device, # device that it runs on
+    *args, # further arguments of `train`
+    on_epoch=None, # function that is called after every epoch; what it keeps is in it afterwards
+)->tuple[nn.Module, list[dict]]: # trained network, and one row of the log per epoch
+    "Train in several processes of this machine, and return what one would"
+    device = torch.device(device)
+    n = max(torch.cuda.device_count() if device.type == "cuda" else 1, 1) if n is None else n
+    check_setting("processes", n, int, 1, 4096)
+    args = model, images, config, device, *args
+    if n == 1:
+        return train(*args, on_epoch=on_epoch)
+    (network, log, kept), *_ = launch(n, run_share, train, args, on_epoch, rng_state(), device=device.type)
+    if on_epoch is not None:
+        vars(on_epoch).update(vars(kept))
+    return network.to(device), log
 
 # %% ../nbs/38_processes.ipynb #611fcb4d
 class SumOverProcesses(torch.autograd.Function):

@@ -84,12 +84,12 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
         run(project, "train_dino", monkeypatch, **short, name="resnet", gamma=2.0, watch=0)
         vit = dict(training="dino_pairs", photographs=2, name="vit", backbone="vit_toy", watch=3)
         run(project, "train_dino", monkeypatch, **short, **vit)
-        run(project, "train_bam", monkeypatch, **short, batch_size=32)
+        run(project, "train_bam", monkeypatch, **short, batch_size=32, processes=2 if pool == "simpool" else None)
         stand_in(results, f"supervised-vit-{pool}", f"supervised-resnet-{pool}")
         stand_in(results, f"dino-resnet-{pool}", f"dino-vit-{pool}", f"dino_pairs-resnet-{pool}")
         stand_in(results, f"bam-vit-{pool}", f"bam_pairs-vit-{pool}")
     for notebook in ("knn", "linear", "lowshot", "retrieval", "table_4", "probes", "attention", "emergence",
-                     "model_card", "table_2", "table_8"):
+                     "model_card", "table_2", "table_8", "headline"):
         run(project, notebook, monkeypatch)
     few = dict(table_6=dict(n_images=6), table_7=dict(n_images=24), video=dict(n_clips=2, frames=4, seen=64),
                segmentation=dict(n_memory=12, n_images=8, larger=1), detection=dict(runs=["dino-resnet"]))
@@ -114,6 +114,7 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     heads = [metrics[f"supervised.vit.cls.test.head_{k}"] for k in range(4)]
     assert 0 <= min(heads) <= max(heads) <= metrics["supervised.vit.cls.test.best_head"] <= 100
     assert metrics["supervised.vit.simpool.test.head_0"] == metrics["supervised.vit.simpool.test.best_head"]
+    check_headline(results, knn, maps)
     emergence, _ = read_table(results/"emergence")
     assert emergence.epoch.tolist() == [0, 1] and {"epoch", "CLS", "SimPool"} <= set(emergence.columns)
     for pool in ("CLS", "SimPool"): # a training of one epoch has scores of its beginning and its end
@@ -132,6 +133,23 @@ def test_from_scenes_to_the_report(project, results, monkeypatch):
     check_pages(results/"report")
     for path in results.glob("**/metrics.json"):
         assert all(isinstance(v, (int, float)) for v in json.loads(path.read_text()).values()), path
+
+
+def check_headline(results, knn, maps):
+    "Its numbers are those of the larger tables"
+    table, facts = read_table(results/"headline")
+    assert set(table.training) == {"supervised", "dino", "dino_pairs"} and (table.gain_interval >= 0).all()
+    row = table[(table.training == "dino_pairs") & (table.split == "novel")].set_index(["measure", "times"])
+    at = knn[(knn.training == "dino_pairs") & (knn.backbone == "vit") & (knn.split == "novel") & (knn.k == 10)]
+    at = at.set_index(["weights", "pool"]).top1
+    vote = row.loc[("k-NN", 0)]
+    assert [vote.baseline, vote.simpool] == pytest.approx([at["trained", "cls"], at["trained", "simpool"]], abs=.001)
+    assert (vote.untrained, vote.trivial) == pytest.approx((at["random", "simpool"], facts["chance"]), abs=.01)
+    at = maps[(maps.split == "novel") & (maps.resolution == maps.resolution.min())]
+    map_row = at[(at.training == "dino_pairs") & (at.network == "vit")].set_index("pool")
+    mass = row.loc[("mass", 1)]
+    assert mass.simpool == map_row.mass["simpool"] and mass.gain == pytest.approx(map_row.mass_gain["simpool"])
+    assert mass.trivial == pytest.approx(at[at.training == "none"].mass.max(), abs=.001)
 
 
 def check_further(results):

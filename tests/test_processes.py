@@ -20,8 +20,9 @@ from simpool.data.multicrop import MultiCrop
 from simpool.data.scenes import load_stamps, make_scenes
 from simpool.model import create_model
 from simpool.pretrain import BAMConfig, DINOConfig, pretrain
-from simpool.processes import launch
+from simpool.processes import launch, train_together
 from simpool.supervised import SupervisedConfig, train_supervised
+from simpool.watch import EpochMaps
 
 VIT = dict(pool="simpool", backbone="vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=48, num_heads=2,
            patch_size=8)
@@ -150,3 +151,22 @@ def test_a_mistake_is_said_once(command, tmp_path):
     said = "".join(p.communicate(timeout=60)[1] for p in started)
     assert [p.returncode for p in started] == [2, 2]
     assert said.count("simpool: ") == 1 and "a batch_size of 9 cannot be shared by 2 processes" in said, said
+
+
+def test_notebooks_train_in_several_processes():
+    "As the experiments do: network, log and the maps of every epoch come back from the first process"
+    network, config, settings = CASES["dino_vit"]
+    found = []
+    for n in (1, 2):
+        seed_everything(0)
+        watched = EpochMaps(list(scenes().image[:2]), 32, None, 2)
+        short = config(**settings | dict(epochs=2, warmup_epochs=0, lr=.1))
+        model, log = train_together(n, pretrain, create_model(**network), scenes(), short, "cpu", 0, None, 0, "both",
+                                    on_epoch=watched)
+        found.append(([row["loss"] for row in log], {k: v.numpy() for k, v in model.state_dict().items()}, watched))
+    losses, weights = differences(found[0], found[1])
+    assert losses < 1e-5 and weights < 1e-5
+    assert list(found[0][2].maps) == list(found[1][2].maps) == [0, 1, 2]
+    for epoch in range(3):
+        alone, together = (kept.maps[epoch]["maps"] for _, _, kept in found)
+        np.testing.assert_allclose(alone, together, atol=1e-3) # kept in float16

@@ -163,7 +163,7 @@ def test_make_in_a_folder_with_a_space(tmp_path):
 
 # -- the rehearsal
 
-SMALL = {"epochs", "epochs_vit", "search_epochs", "batch_size", "num_workers", "watch"} # what may differ from `paper`
+SMALL = {"epochs", "epochs_vit", "search_epochs", "batch_size", "num_workers", "processes", "watch"} # may differ
 MISSING = {"CIFAR-10", "CIFAR-100", "Flowers"} # torchvision knows the digests of their files
 
 
