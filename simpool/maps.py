@@ -11,12 +11,12 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'MASS', 'REGION', 'MANY', 'KINDS', 'SHOWN', 'uniform_multiples', 'color_limit', 'upsample', 'kept_box',
-           'mass_box', 'draw_region', 'draw_truth', 'draw_map', 'label_axes', 'add_colorbar', 'tight_grid', 'map_grid',
-           'patch_tokens', 'similarity_maps', 'own_pool', 'pretrained_network', 'hub_answers', 'without_waiting',
-           'is_timm_name', 'as_network', 'map_kinds', 'maps_of', 'heading_of', 'named_networks', 'ComparedMaps',
-           'shown_picture', 'compare_maps', 'show_attention', 'input_saliency', 'attention_or_saliency', 'show_gallery',
-           'PatchMap', 'last_map', 'grad_cam', 'check_classes', 'gradcam_maps', 'check_tokens', 'patch_similarity',
-           'principal_components', 'split_background', 'pca_rgb']
+           'mass_box', 'draw_region', 'draw_truth', 'draw_map', 'label_axes', 'add_colorbar', 'tight_grid',
+           'grid_options', 'map_grid', 'patch_tokens', 'similarity_maps', 'own_pool', 'pretrained_network',
+           'hub_answers', 'without_waiting', 'is_timm_name', 'as_network', 'map_kinds', 'maps_of', 'heading_of',
+           'named_networks', 'ComparedMaps', 'shown_picture', 'compare_maps', 'show_attention', 'input_saliency',
+           'attention_or_saliency', 'show_gallery', 'PatchMap', 'last_map', 'grad_cam', 'check_classes', 'gradcam_maps',
+           'check_tokens', 'patch_similarity', 'principal_components', 'split_background', 'pca_rgb']
 
 # %% ../nbs/65_maps.ipynb #e9244bed
 import socket
@@ -129,6 +129,7 @@ def draw_region(
         x0, y0, x1, y1 = mass_box(weights, size, MASS if mass is None else mass)
         ax.add_patch(Rectangle((x0 - .5, y0 - .5), x1 - x0, y1 - y0, fill=False, ec=REGION, lw=1))
 
+# %% ../nbs/65_maps.ipynb #7217dcf5
 def draw_truth(
     ax, # matplotlib axes
     weights:Tensor, # one attention map (h, w), sums to one
@@ -214,6 +215,17 @@ def tight_grid(
     margins = dict(left=.3/width, right=1 - (room+.05)/width, bottom=.05/height, top=1 - .4/height)
     return dict(figsize=(width, height), layout="none", gridspec_kw=dict(margins, wspace=gap, hspace=gap))
 
+# %% ../nbs/65_maps.ipynb #9800bebb
+def grid_options(
+    rows:int, # rows of the grid
+    columns:int, # columns of the grid
+    cell:float, # side of a panel in inches
+    bar:bool, # whether a color bar stands at the right
+)->dict: # arguments of `plt.subplots`
+    "Choose the layout of a grid: matplotlib's, or fixed margins if there are many rows"
+    usual = dict(figsize=(cell*columns + .5*bar, cell*rows + .3), layout="constrained")
+    return usual if rows <= MANY else tight_grid(rows, columns, cell, bar)
+
 # %% ../nbs/65_maps.ipynb #02591552
 def map_grid(
     pictures:np.ndarray, # pictures (n, H, W, 3) or (n, H, W), or a list of them in different sizes
@@ -229,16 +241,14 @@ def map_grid(
     "Draw pictures and maps as a grid: one row per picture, the picture first"
     import matplotlib.pyplot as plt
     maps = {heading: [uniform_multiples(m) for m in ms] for heading, ms in maps.items()}
-    limit = color_limit([m for ms in maps.values() for m in ms], scale)
-    n, k, bar = len(pictures), 1+len(maps), limit is not None
-    usual = dict(figsize=(cell*k + .5*bar, cell*n + .3), layout="constrained")
-    fig, axes = plt.subplots(n, k, squeeze=False, **(usual if n <= MANY else tight_grid(n, k, cell, bar)))
-    for i, row in enumerate(axes):
-        row[0].imshow(pictures[i], cmap="gray")
-        for ax, m in zip(row[1:], maps.values()):
-            draw_map(ax, m[i], pictures[i], limit, overlay, None if masks is None else masks[i], mass, box)
+    limit, shape = color_limit([m for ms in maps.values() for m in ms], scale), (len(pictures), 1+len(maps))
+    fig, axes = plt.subplots(*shape, squeeze=False, **grid_options(*shape, cell, limit is not None))
+    for row, picture, true, *ms in zip(axes, pictures, [None]*shape[0] if masks is None else masks, *maps.values()):
+        row[0].imshow(picture, cmap="gray")
+        for ax, m in zip(row[1:], ms):
+            draw_map(ax, m, picture, limit, overlay, true, mass, box)
     label_axes(axes, list(maps), titles)
-    if bar:
+    if limit is not None:
         add_colorbar(fig, axes, limit)
     plt.close(fig)
     return fig
@@ -347,6 +357,7 @@ def map_kinds(
         raise UserError("no kind of maps is named", f"choose auto, or some of {', '.join(KINDS)}")
     return found
 
+# %% ../nbs/65_maps.ipynb #cd53def4
 def maps_of(
     model:nn.Module, # network from `create_model`
     image:Tensor, # one image (C, H, W), uint8 or float in 0..1
@@ -448,6 +459,7 @@ def draw(
     "Draw pictures and maps on one color scale"
     return map_grid(self.pictures, self.maps, cell, scale, overlay, titles, masks, mass, box)
 
+# %% ../nbs/65_maps.ipynb #2c9405c4
 @patch
 def mass_masks(
     self:ComparedMaps,
@@ -497,9 +509,8 @@ def arrays(
     mass:float=None, # share of the attention that the kept masks hold; None: no masks and boxes
 )->dict[str, np.ndarray]: # image and heading (text), size; map_I_K (h, w) of image I under heading K, mask_I_K, box_I_K
     "Return everything as arrays, for images of any sizes and grids"
-    n = len(self.sizes)
-    found = dict(image=np.array([str(name) for name in (range(n) if names is None else names)]),
-                 heading=np.array([heading.replace("\n", ", ") for heading in self.maps]), size=np.array(self.sizes))
+    names, headings = range(len(self.sizes)) if names is None else names, [h.replace("\n", ", ") for h in self.maps]
+    found = dict(image=np.array([str(n) for n in names]), heading=np.array(headings), size=np.array(self.sizes))
     for k, maps in enumerate(self.maps.values()):
         for i, (m, size) in enumerate(zip(maps, self.sizes)):
             found[f"map_{i}_{k}"] = m.numpy()
@@ -508,6 +519,7 @@ def arrays(
                 found |= {f"mask_{i}_{k}": kept, f"box_{i}_{k}": kept_box(kept, m)}
     return found
 
+# %% ../nbs/65_maps.ipynb #578c5758
 @patch
 def save(
     self:ComparedMaps,
