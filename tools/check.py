@@ -1,0 +1,152 @@
+"""Run the notebooks of nbs/ again and compare every output with the committed one.
+
+    python tools/check.py                     # all notebooks, and which results are fresh (tools/freshness.py)
+    python tools/check.py 11_simpool 13       # by name, or by number
+    python tools/check.py --json results/check.json
+
+Each notebook runs in a kernel of its own, in nbs/, as with "Run All" in JupyterLab. The notebook itself is only read.
+An output cell is a code cell with an output, committed or new. It is one of
+
+- identical: the same bytes, or the same pixels;
+- close: the same words, with numbers that differ by at most 0.1%, by one in their last decimal or by 1e-5;
+  a picture of the same size whose values (0 to 255) differ by at most 1 on average. Other processors, and other
+  numbers of threads, add up in another order;
+- volatile: the cell says `#| volatile`, since it shows times, memory, the machine or the commit. Only the kinds of its
+  outputs are compared: text, table, picture;
+- different: anything else, and every cell from an error on.
+
+Progress bars and warnings (stderr) are not compared: notebooks are committed without them.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import freshness  # noqa: E402
+from compare_outputs import ABSOLUTE, LEVELS, RANK, RELATIVE, compare_cell, shown  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 1200 # limit of a cell
+
+
+@dataclass
+class Finding:
+    "An output cell"
+    notebook: str
+    cell: int # position in the notebook, from 0
+    result: str # identical, close, volatile, different
+    why: str = "" # how far, where it is not identical
+
+
+def execute(path):
+    "The notebook, run in a kernel of its own; the file is only read"
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    where = dict(metadata=dict(path=str(path.parent)))
+    try:
+        NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
+    except CellExecutionError:
+        pass # the cell shows its error
+    except (CellTimeoutError, DeadKernelError) as e:
+        print(f"{path.name}: {e}", file=sys.stderr)
+    return notebook
+
+
+def check_notebook(path):
+    "A Finding for each output cell, and the seconds that the notebook took"
+    started = time.monotonic()
+    before, after, findings = nbformat.read(path, 4), execute(path), []
+    for i, (old, new) in enumerate(zip(before.cells, after.cells)):
+        if old.cell_type == "code" and (shown(old.outputs) or shown(new.outputs)):
+            volatile = bool(re.search(r"^#\| *volatile", old.source, re.M))
+            findings.append(Finding(path.stem, i, *compare_cell(old.outputs, new.outputs, volatile)))
+    return findings, time.monotonic() - started
+
+
+def named(names):
+    "Notebooks by name or by number; all where none is named"
+    every = sorted((ROOT/"nbs").glob("[0-9i]*.ipynb"))
+    for name in names:
+        if not any(name in (p.stem, p.stem.split("_")[0]) for p in every):
+            sys.exit(f"check: nbs/ has no notebook {name!r}; name it as its file, or by its number")
+    return [p for p in every if not names or p.stem in names or p.stem.split("_")[0] in names]
+
+
+def check_all(paths, jobs):
+    "Findings of all notebooks in their order, and the seconds of each"
+    findings, seconds = [], {}
+    with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(paths), unit="notebook", desc="check") as bar:
+        for path, (found, took) in zip(paths, pool.map(check_notebook, paths)):
+            findings, seconds[path.stem] = findings + found, round(took, 1)
+            bar.update()
+            for f in (f for f in found if f.result == "different"):
+                tqdm.write(f"{f.notebook}, cell {f.cell}: {f.why}")
+    return findings, seconds
+
+
+def counts(findings):
+    "How many output cells have each result"
+    return dict(cells=len(findings)) | {kind: sum(f.result == kind for f in findings) for kind in RANK}
+
+
+def sentence(n):
+    "The number to print, e.g. in README"
+    same = n["cells"] - n["different"]
+    return (f"{same} of {n['cells']} output cells identical: {n['identical']} byte for byte or pixel for pixel, "
+            f"{n['close']} within tolerance, {n['volatile']} show times and are not compared; {n['different']} different")
+
+
+def tree():
+    "What git calls changed or untracked"
+    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def report(findings, seconds, started, results):
+    "The check as a record: counts, provenance, each cell that is not identical, each result"
+    from simpool.core import provenance
+    rest = [asdict(f) for f in findings if f.result != "identical"]
+    tolerance = dict(relative=RELATIVE, absolute=ABSOLUTE, last_decimal=1, levels_of_255=LEVELS)
+    threads = os.environ.get("OMP_NUM_THREADS")
+    facts = provenance(started, threads=int(threads) if threads else os.cpu_count(), tolerance=tolerance)
+    found = dict(sentence=sentence(counts(findings)), **counts(findings), **facts, not_identical=rest, seconds=seconds)
+    return found | (dict(results_sentence=freshness.summary(results), results=results) if results else {})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", help="names or numbers of notebooks; none: all, and the results too")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks that run side by side (default 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write counts, provenance and all findings to a file")
+    args = parser.parse_args()
+    started, before = time.monotonic(), tree()
+    findings, seconds = check_all(named(args.notebooks), max(args.jobs, 1))
+    touched = sorted(set(tree().splitlines()) - set(before.splitlines()))
+    results = [] if args.notebooks else freshness.freshness()
+    for f in (f for f in findings if f.result == "close"):
+        print(f"close: {f.notebook}, cell {f.cell}: {f.why}")
+    if results:
+        print(freshness.table(results), freshness.summary(results), sep="\n")
+    print(sentence(counts(findings)))
+    if args.json:
+        args.json.write_text(json.dumps(report(findings, seconds, started, results), indent=1) + "\n")
+    if touched:
+        print("the notebooks changed the tree:", *touched, sep="\n")
+    sys.exit(bool(touched) or counts(findings)["different"] > 0)
+
+
+if __name__ == "__main__":
+    main()

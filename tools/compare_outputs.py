@@ -1,0 +1,94 @@
+"""Compare the outputs of a notebook's cell with those of another run: identical, close, volatile or different.
+
+`tools/check.py` says what these mean.
+"""
+import base64
+import io
+import re
+
+import numpy as np
+from PIL import Image
+
+RELATIVE, ABSOLUTE, LEVELS = 1e-3, 1e-5, 1.0 # tolerances of "close": of numbers, of numbers near 0, of 255 gray levels
+NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?")
+RANK = dict(identical=0, close=1, volatile=2, different=3)
+
+
+def value(number):
+    "A printed number and one unit of its last decimal; whole numbers have none, since they may be counts"
+    number = number.replace(",", "").replace("−", "-")
+    digits, _, exponent = number.partition("e")
+    rounded = "." in number or exponent
+    return float(number), 10.**(int(exponent or 0) - len(digits.partition(".")[2])) if rounded else 0.
+
+
+def compare_numbers(old, new):
+    "(whether the numbers of two texts are close, the pair that is furthest apart)"
+    ok, worst, words = True, -1., ""
+    for a, b in zip(old, new):
+        (x, unit), (y, other) = value(a), value(b)
+        allowed = max(RELATIVE*max(abs(x), abs(y)), 1.001*max(unit, other), ABSOLUTE)
+        if abs(x - y)/allowed > worst:
+            worst, words = abs(x - y)/allowed, f"{a} is now {b}"
+        ok = ok and abs(x - y) <= allowed
+    return ok, words
+
+
+def first_difference(old, new):
+    "Where two texts part"
+    old, new = old.split(), new.split()
+    at = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
+    return f"{' '.join(old[at:at+5])!r} is now {' '.join(new[at:at+5])!r}"
+
+
+def compare_text(old, new):
+    "Words must be equal, layout need not be: a number of another width moves its column"
+    if old == new:
+        return "identical", ""
+    words = [re.sub(r"[\s─━-]+", " ", NUMBER.sub("#", text)).strip() for text in (old, new)]
+    if words[0] != words[1]:
+        return "different", first_difference(old, new)
+    ok, words = compare_numbers(NUMBER.findall(old), NUMBER.findall(new))
+    return "close" if ok else "different", words or "layout"
+
+
+def compare_images(old, new):
+    "Pictures of the same size, by their decoded pixels"
+    if old == new:
+        return "identical", ""
+    old, new = [np.asarray(Image.open(io.BytesIO(base64.b64decode(i))).convert("RGBA"), float) for i in (old, new)]
+    if old.shape != new.shape:
+        return "different", f"picture of {old.shape[1]} x {old.shape[0]} is now {new.shape[1]} x {new.shape[0]}"
+    distance = np.abs(old - new).mean()
+    if distance == 0:
+        return "identical", ""
+    return "close" if distance <= LEVELS else "different", f"picture, {distance:.3g} of 255 on average"
+
+
+def shown(outputs):
+    "What a cell shows: (kind, content) of each output, streams joined, without stderr"
+    found = []
+    for o in outputs:
+        if o.output_type == "stream" and o.name == "stdout":
+            before = found.pop()[1] if found and found[-1][0] == "text" else ""
+            found.append(("text", before + o.text))
+        if o.output_type == "error":
+            found.append(("error", f"{o.ename}: {o.evalue}"))
+        for kind, content in sorted(o.get("data", {}).items()):
+            found.append((kind, str(content)))
+    return found
+
+
+def compare_cell(old, new, volatile=False):
+    "(result, why) of a cell: that of its worst output"
+    old, new = shown(old), shown(new)
+    kinds, now = [kind for kind, _ in old], [kind for kind, _ in new]
+    if "error" in now:
+        return "different", new[now.index("error")][1]
+    if kinds != now:
+        return "different", f"{', '.join(kinds) or 'nothing'} is now {', '.join(now) or 'nothing'}"
+    if volatile and old != new:
+        return "volatile", ""
+    found = [(compare_images if kind in ("image/png", "image/jpeg") else compare_text)(a, b)
+             for (kind, a), (_, b) in zip(old, new)]
+    return max(found, key=lambda f: RANK[f[0]])
