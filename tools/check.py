@@ -2,7 +2,7 @@
 
     python tools/check.py                     # all notebooks, and which results are fresh (tools/freshness.py)
     python tools/check.py 11_simpool 13       # by name, or by number
-    python tools/check.py --json results/check.json
+    python tools/check.py --slow --json results/check.json
 
 Each notebook runs in a kernel of its own, in nbs/, as with "Run All" in JupyterLab. The notebook itself is only read.
 An output cell is a code cell with an output, committed or new. It is one of
@@ -15,6 +15,7 @@ An output cell is a code cell with an output, committed or new. It is one of
   outputs are compared: text, table, picture;
 - different: anything else, and every cell from an error on.
 
+Cells flagged `#| slow` (they take minutes) are left out, as in `make test`, unless `--slow` asks for them.
 Progress bars and warnings (stderr) are not compared: notebooks are committed without them.
 """
 import argparse
@@ -50,12 +51,18 @@ class Finding:
     why: str = "" # how far, where it is not identical
 
 
-def execute(path):
-    "The notebook, run in a kernel of its own; the file is only read"
+def flagged(cell, flag):
+    "Whether a cell has a directive such as `#| slow`"
+    return bool(re.search(rf"^#\| *{flag}\b", cell.source, re.M))
+
+
+def execute(path, slow=True):
+    "The notebook, run in a kernel of its own, without the cells flagged slow if asked; the file is only read"
     notebook = nbformat.read(path, 4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
+            cell.source = cell.source if slow or not flagged(cell, "slow") else ""
     where = dict(metadata=dict(path=str(path.parent)))
     try:
         NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
@@ -66,14 +73,16 @@ def execute(path):
     return notebook
 
 
-def check_notebook(path):
+def check_notebook(path, slow=True):
     "A Finding for each output cell, and the seconds that the notebook took"
     started = time.monotonic()
-    before, after, findings = nbformat.read(path, 4), execute(path), []
+    before, after, findings = nbformat.read(path, 4), execute(path, slow), []
     for i, (old, new) in enumerate(zip(before.cells, after.cells)):
-        if old.cell_type == "code" and (shown(old.outputs) or shown(new.outputs)):
-            volatile = bool(re.search(r"^#\| *volatile", old.source, re.M))
-            findings.append(Finding(path.stem, i, *compare_cell(old.outputs, new.outputs, volatile)))
+        if old.cell_type != "code" or flagged(old, "slow") and not slow:
+            continue
+        if shown(old.outputs) or shown(new.outputs):
+            compared = compare_cell(old.outputs, new.outputs, flagged(old, "volatile"))
+            findings.append(Finding(path.stem, i, *compared))
     return findings, time.monotonic() - started
 
 
@@ -86,11 +95,11 @@ def named(names):
     return [p for p in every if not names or p.stem in names or p.stem.split("_")[0] in names]
 
 
-def check_all(paths, jobs):
+def check_all(paths, jobs, slow):
     "Findings of all notebooks in their order, and the seconds of each"
     findings, seconds = [], {}
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(paths), unit="notebook", desc="check") as bar:
-        for path, (found, took) in zip(paths, pool.map(check_notebook, paths)):
+        for path, (found, took) in zip(paths, pool.map(check_notebook, paths, [slow]*len(paths))):
             findings, seconds[path.stem] = findings + found, round(took, 1)
             bar.update()
             for f in (f for f in found if f.result == "different"):
@@ -107,7 +116,7 @@ def sentence(n):
     "The number to print, e.g. in README"
     same = n["cells"] - n["different"]
     return (f"{same} of {n['cells']} output cells identical: {n['identical']} byte for byte or pixel for pixel, "
-            f"{n['close']} within tolerance, {n['volatile']} show times and are not compared; {n['different']} different")
+            f"{n['close']} within tolerance, {n['volatile']} that show times, which differ; {n['different']} different")
 
 
 def tree():
@@ -130,10 +139,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", help="names or numbers of notebooks; none: all, and the results too")
     parser.add_argument("--jobs", type=int, default=1, help="notebooks that run side by side (default 1)")
+    parser.add_argument("--slow", action="store_true", help="also run the cells flagged slow, as JupyterLab does")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts, provenance and all findings to a file")
     args = parser.parse_args()
     started, before = time.monotonic(), tree()
-    findings, seconds = check_all(named(args.notebooks), max(args.jobs, 1))
+    findings, seconds = check_all(named(args.notebooks), max(args.jobs, 1), args.slow)
     touched = sorted(set(tree().splitlines()) - set(before.splitlines()))
     results = [] if args.notebooks else freshness.freshness()
     for f in (f for f in findings if f.result == "close"):

@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = ["nbs/experiments", "simpool", "requirements.lock", "data/stamps/stamps.npz.dvc", "params.yaml", "results"]
 
 
+def git(*args):
+    "What git answers; nothing where it does not know"
+    return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True).stdout
+
+
 def parse(lines):
     "Digests by name, of the lines that code_digest writes"
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines.splitlines())}
@@ -41,9 +46,10 @@ def code_now(notebook, scale):
 @cache
 def checkout(commit):
     "A folder with the code of a commit; None if git does not have it"
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit, *CODE], capture_output=True)
-    if archive.returncode:
+    there = git("ls-tree", "--name-only", commit, *CODE).split()
+    if not there:
         return None
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit, *there], capture_output=True, check=True)
     folder = tempfile.TemporaryDirectory(prefix="freshness-")
     tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(folder.name, filter="data")
     return folder # removed at the end of this process
@@ -87,8 +93,7 @@ def changed_since_lock(notebook, scale, commit, locked):
 @cache
 def lock_commits():
     "The last commits that wrote dvc.lock"
-    command = ["git", "-C", str(ROOT), "log", "-8", "--format=%h", "--", "dvc.lock", "studies/dvc.lock"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return git("log", "-8", "--format=%h", "--", "dvc.lock", "studies/dvc.lock").split()
 
 
 def locked_stages():
@@ -120,9 +125,9 @@ def within(path, folders):
 
 def facts_files():
     "Facts of the committed results, as paths: of tables facts.json, of trainings one file a pooling"
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "results"], capture_output=True, text=True).stdout
-    paths = [Path(p) for p in listed.splitlines() if p.endswith(".json") and not p.endswith("metrics.json")]
-    return [p for p in paths if p.parts[1] != "bench" and len(p.parts) > 3] # speeds hold for their machine
+    paths = [Path(p) for p in git("ls-files", "results").splitlines()]
+    return [p for p in paths if p.suffix == ".json" and p.name != "metrics.json"
+            and len(p.parts) > 3 and p.parts[1] != "bench"] # whose speeds hold for their machine
 
 
 def own_changes(path, facts, locked, status):
