@@ -11,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 unexport PYTHONDONTWRITEBYTECODE # some containers set it: each stage would compile its imports again, 13 seconds here
 
-.PHONY: repro repro-all rerun test oldest drill lab bench env lib readme lock help
+.PHONY: repro repro-all rerun test check oldest drill lab bench env lib readme lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,9 @@ repro repro-all:
 
 test: env ## all tests, notebooks included
 	"$(BIN)"/python -m pytest -q
+
+check: env ## run the notebooks again and compare every output with the committed one; which results are fresh
+	"$(BIN)"/python tools/check.py
 
 oldest: env ## the library's notebooks with the oldest packages that pyproject.toml allows, in an environment of their own
 	"$(BIN)"/uv venv --quiet --allow-existing --python "$(BIN)"/python .venv-oldest

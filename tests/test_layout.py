@@ -1,6 +1,7 @@
 "The house: one notebook a module, numbered in import order, experiments outside."
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_imports_go_downwards(name):
         assert number < NUMBER[name], f"{name} ({NUMBER[name]}) imports {other} ({number})"
         allowed = name.startswith(("reproduce.", "cli"))
         assert allowed or not other.startswith("reproduce."), f"{name} imports {other}: only `cli` may"
+
+
+def test_the_map_is_up_to_date():
+    "The map of CONTRIBUTING.md is what the imports say, and has every module"
+    sys.path.insert(0, str(ROOT/"tools"))
+    import house_map
+    text = (ROOT/"CONTRIBUTING.md").read_text()
+    assert text == house_map.page(text), "run python tools/house_map.py"
+    assert all(name.split(".")[-1] in house_map.draw() for name in MODULES)
 
 
 def test_every_module_has_its_notebook():

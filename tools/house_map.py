@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = { # first number of a notebook -> room; a package is a room whatever its numbers are
-    0: "core", 10: "the layer", 20: "data", 30: "networks", 38: "training", 49: "evaluation", 64: "looking and shipping",
-    70: "reproduce", 80: "command line"}
+    0: "core", 10: "the layer", 20: "data", 30: "networks", 38: "training", 49: "evaluation",
+    64: "looking and shipping", 70: "reproduce", 80: "command line"}
 BEGIN, END = "<!-- map of the house: python tools/house_map.py -->\n", "<!-- end of the map -->\n"
 
 
@@ -62,8 +62,8 @@ def draw():
     lines = ["```mermaid", "flowchart BT"]
     for room in ROOMS.values():
         inside = [name.removeprefix(f"{room}.") for name in numbers if rooms[name] == room]
-        rows = [" ".join(inside[i:i+5]) for i in range(0, len(inside), 5)]
-        lines.append(f"    {key[room]}[\"<b>{room}</b><br>{'<br>'.join(rows)}\"]")
+        rows = [" ".join(inside[i:i+5]) for i in range(0, len(inside), 5) if inside != [room]]
+        lines.append(f"    {key[room]}[\"{'<br>'.join([f'<b>{room}</b>', *rows])}\"]")
     lines += sorted(f"    {key[a]} --> {key[b]}" for a, b in needed)
     return "\n".join([*lines, "```", ""])
 
