@@ -11,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 unexport PYTHONDONTWRITEBYTECODE # some containers set it: each stage would compile its imports again, 13 seconds here
 
-.PHONY: repro repro-all rerun test check oldest drill lab bench env lib readme lock help
+.PHONY: repro repro-all rerun test check oldest drill lab bench docs env lib readme lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +44,9 @@ lab: env ## JupyterLab on the notebooks
 
 bench: $(VENV)/.bench ## speed beside lightly, faiss, scikit-learn and timm; needs an otherwise idle machine
 	"$(BIN)"/dvc repro --force bench/dvc.yaml
+
+docs: $(VENV)/.docs ## the documentation as a site in docs/_build/html: a minute, without network
+	"$(BIN)"/python docs/make_site.py
 
 rerun: env ## run every stage again, even those that are up to date
 	"$(BIN)"/dvc repro --force
