@@ -1,4 +1,5 @@
 """Settings of Sphinx, which makes HTML of the pages that make_site.py gathers. Nothing in the site asks the network."""
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1])) # the package, whic
 from simpool import __version__ as release  # noqa: E402
 
 project = "simpool"
+language = "en"
+smartquotes = False # names of options in quotes can be copied
 copyright = "the simpool companion authors. Code: Apache-2.0. Pictures: GPL-2 or later"
 
 # Pages are Markdown and notebooks; outputs are those in the files, nothing is executed
@@ -25,28 +28,42 @@ maximum_signature_line_length = 70
 add_module_names = False
 
 html_theme = "pydata_sphinx_theme"
+html_context = dict(default_mode="auto") # light or dark, as the reader's system
 html_title = f"simpool {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_sidebars = {page: [] for page in ("howto", "which_pooling", "command_line", "explorer")} # nothing is below them
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = dict(
-    logo=dict(text="simpool"), navbar_align="left", header_links_before_dropdown=7, show_toc_level=2,
-    navigation_with_keys=False, footer_start=["copyright"], footer_end=[], pygments_light_style="tango",
+    logo=dict(text="simpool"), navbar_align="left", header_links_before_dropdown=6, show_toc_level=2,
+    navigation_with_keys=False, footer_start=["copyright"], footer_end=[],
     secondary_sidebar_items=["page-toc"])
 copybutton_exclude = ".linenos, .gp, .go"
 
 
-def formula(self, node, display):
-    "Formulas become MathML, which browsers draw by themselves: no script, no fonts to fetch"
-    self.body.append(convert(node.astext(), display=display))
+def mathml(tex, display="inline"):
+    "A formula as MathML, which browsers draw by themselves: no script, no fonts to fetch"
+    tex = re.sub(r"\\[Bb]ig([(\[])", r"\\left\1", tex) # in words that the converter knows
+    tex = re.sub(r"\\[Bb]ig([)\]])", r"\\right\1", tex)
+    tex = tex.replace("{aligned}", "{align*}").replace(r"\arg", r"\operatorname{arg}")
+    return convert(tex, display=display)
+
+
+def draw_inline(self, node):
+    "What Sphinx does with a formula inside a line"
+    self.body.append(mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def draw_block(self, node):
+    "What Sphinx does with a formula on lines of its own"
+    self.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>')
     raise nodes.SkipNode
 
 
 def setup(app):
-    app.add_html_math_renderer(
-        "mathml", (lambda self, node: formula(self, node, "inline"), None),
-        (lambda self, node: formula(self, node, "block"), None))
+    app.add_html_math_renderer("mathml", (draw_inline, None), (draw_block, None))
 
 
 html_math_renderer = "mathml"

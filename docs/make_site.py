@@ -179,7 +179,7 @@ def written_pages():
         text = jinja2.Template(path.read_text("utf-8"), undefined=jinja2.StrictUndefined).render(vars(placeholders))
         pages[path.name] = mend(text, path.parent)
     for path in [ROOT/name for name in AS_THEY_ARE if (ROOT/name).exists()]:
-        text = re.sub(r"\n---\n+(?=#)", "\n", path.read_text("utf-8")) # no line above a heading
+        text = re.sub(r"^---+$", "", path.read_text("utf-8"), flags=re.M) # lines around headings
         pages[path.relative_to(ROOT).as_posix()] = mend(text, path.parent)
     for name, (file, notebook) in module_sources().items():
         explained = f"Explained and tested in [{notebook.stem}](/nbs/{notebook.name})."

@@ -1,7 +1,7 @@
 """The reference: a page per module, from its signatures, the comments behind its arguments and its docstrings.
 
-It reads the source and imports nothing, so it shows what is written there: `gamma=1.25`, `Path|str`, and behind each
-argument its comment, with the shape. The pages are Markdown with Sphinx' directives for Python, so that names are found
+It reads the source and imports nothing, so that types are named as there (`Tensor`, not `torch._tensor.Tensor`), and that
+no package need be installed. The pages are Markdown with Sphinx' directives for Python, so that names are found
 by the search and by `genindex`.
 """
 import ast
@@ -57,9 +57,9 @@ def field_list(node, comments):
         name, words = arg.name.replace("*", r"\*"), "" if arg.line == end else comments.get(arg.line, "")
         lines.append(f":param {name}: {as_text(words)}".rstrip())
         lines += [f":type {name}: {ast.unparse(arg.annotation)}"] if arg.annotation else []
-    lines += [f":returns: {as_text(comments[end])}"] if end in comments else []
-    lines += [f":rtype: {ast.unparse(node.returns)}"] if function and node.returns else []
-    return lines
+    result = [f"*{as_text(ast.unparse(node.returns))}*"] if function and node.returns else []
+    result += [as_text(comments[end])] if end in comments else []
+    return lines + ([f":returns: {' – '.join(result)}"] if result else [])
 
 
 def entry(kind, node, comments, methods=()):
