@@ -91,7 +91,7 @@ def read_notebook(path, folder):
 
 def markdown_cell(*parts):
     "Paragraphs as a cell"
-    return nbformat.v4.new_markdown_cell("\n\n".join(parts))
+    return nbformat.v4.new_markdown_cell("\n\n".join(parts), id="site") # not random: what stays is not made again
 
 
 def tutorials():
@@ -145,16 +145,16 @@ def executed(stage):
 
 def experiment(path, stages):
     "{page: notebook} of an experiment: results, then code, with outputs where they are"
-    training, folder = path.stem.startswith("train_"), EXPERIMENTS
+    training = path.stem.startswith("train_")
     runs = [p for stage in stages for p in executed(stage)]
     found = [training_result(s, stages) if training else table_result(s, path.stem) for s in SCALES]
     notes, pages = ["The code is shown without outputs: `dvc repro` makes them, and then `make docs` shows them."], {}
-    notebook = read_notebook(path, folder)
+    notebook = read_notebook(path, EXPERIMENTS)
     if runs and training:
-        pages = {run.relative_to(ROOT).as_posix(): read_notebook(run, folder) for run in runs}
+        pages = {run.relative_to(ROOT).as_posix(): read_notebook(run, EXPERIMENTS) for run in runs}
         notes = ["With outputs:", toctree([f"{Path(p).stem}, {Path(p).parts[1]} </{p}>" for p in pages])]
     elif runs:
-        notebook = read_notebook(runs[0], folder)
+        notebook = read_notebook(runs[0], EXPERIMENTS)
         notes = [f"With the outputs of scale {runs[0].parent.parent.name}."]
     words = [words for result in found for words in result] or ["There are none in git."]
     notebook.cells.insert(1, markdown_cell("## Results", *words, "## Notebook", *notes))

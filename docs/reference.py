@@ -1,8 +1,8 @@
 """The reference: a page per module, from its signatures, the comments behind its arguments and its docstrings.
 
-It reads the source and imports nothing, so that types are named as there (`Tensor`, not `torch._tensor.Tensor`), and that
-no package need be installed. The pages are Markdown with Sphinx' directives for Python, so that names are found
-by the search and by `genindex`.
+It reads the source and imports nothing, so that types are named as there (`Tensor`, not `torch._tensor.Tensor`), and
+no package need be installed. The pages are Markdown with Sphinx' directives for Python, so that names are found by the
+search and in the index.
 """
 import ast
 import io
