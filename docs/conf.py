@@ -11,7 +11,7 @@ from simpool import __version__ as release  # noqa: E402
 
 project = "simpool"
 language = "en"
-smartquotes = False # names of options in quotes can be copied
+smartquotes_action = "D" # dashes only: options in quotes can be copied
 copyright = "the simpool companion authors. Code: Apache-2.0. Pictures: GPL-2 or later"
 
 # Pages are Markdown and notebooks; outputs are those in the files, nothing is executed
@@ -35,6 +35,7 @@ html_css_files = ["site.css"]
 html_sidebars = {page: [] for page in ("howto", "which_pooling", "command_line", "explorer")} # nothing is below them
 html_show_sourcelink = False
 html_copy_source = False
+html_show_search_summary = False # from disk a browser may not read the pages that were found
 html_theme_options = dict(
     logo=dict(text="simpool"), navbar_align="left", header_links_before_dropdown=6, show_toc_level=2,
     navigation_with_keys=False, footer_start=["copyright"], footer_end=[],
