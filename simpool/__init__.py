@@ -8,7 +8,7 @@ Modules:
 - `simpool.backbones`: timm networks up to their last features, for images of any size, and three toy networks
 - `simpool.bam`: Balanced self-attention matching: views of an image agree on which other images of the batch they resemble
 - `simpool.checkpoint`: Save a finished network, load a released one, resume a run
-- `simpool.cli`: `simpool pretrain | knn | evaluate | attend | export | verify | pack | advise | bench | doctor`: the package without a notebook
+- `simpool.cli`: `simpool pretrain | train | knn | evaluate | attend | export | verify | pack | advise | bench | doctor`: the package without a notebook
 - `simpool.convert`: What a released checkpoint holds: its weights under our names, which network they belong to, how it was trained
 - `simpool.core`: What every other notebook needs: clear errors, seeds, devices, progress bars, safe files, provenance
 - `simpool.data.augment`: timm's augmentations of a supervised training: RandAugment, erased rectangles, mixed images, several versions of one image
