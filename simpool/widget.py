@@ -905,7 +905,8 @@ def arrange(
         shown.remove("epoch")
     def row(*names): return w.HBox([c[name] for name in names], layout=dict(flex_flow="row wrap"))
     code = w.Accordion([c["code"]], titles=["The lines of code that make this picture"], selected_index=None)
-    panel = [row("view"), *(c[name] for name in shown), row("smooth", "no patch"), row("upload"), row(*KINDS), c["bar"], c["status"]]
+    panel = [row("view"), *(c[name] for name in shown), row("smooth", "no patch"), row("upload"), row(*KINDS),
+             c["bar"], c["status"]]
     left = w.VBox([stage], layout=dict(flex="1 1 26em", min_width="0", overflow="hidden"))
     right = w.VBox(panel, layout=dict(flex="1 1 19em", max_width="30em", min_width="0"))
     both = w.HBox([left, right], layout=dict(flex_flow="row wrap", align_items="flex-start"))
