@@ -874,7 +874,7 @@ def make_controls(
 )->dict: # name -> widget
     "Make the controls, with the words of the HTML page"
     import ipywidgets as w
-    ex, wide = exploration, dict(style=dict(description_width="9.5em"), layout=dict(width="auto"))
+    ex, wide = exploration, dict(style=dict(description_width="11em"), layout=dict(width="auto"))
     sizes, epochs = [(f"{n} px", n) for n in ex.sizes()], sorted({e for source in ex.sources for e in source.epochs})
     lazy = dict(continuous_update=False) # a network runs when the slider rests
     made = dict(
