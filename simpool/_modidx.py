@@ -2186,6 +2186,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'simpool.widget.kept_mask': ('widget.html#kept_mask', 'simpool/widget.py'),
                                 'simpool.widget.look': ('widget.html#look', 'simpool/widget.py'),
                                 'simpool.widget.make_controls': ('widget.html#make_controls', 'simpool/widget.py'),
+                                'simpool.widget.open_network': ('widget.html#open_network', 'simpool/widget.py'),
                                 'simpool.widget.outline_of': ('widget.html#outline_of', 'simpool/widget.py'),
                                 'simpool.widget.picture_list': ('widget.html#picture_list', 'simpool/widget.py'),
                                 'simpool.widget.png': ('widget.html#png', 'simpool/widget.py'),

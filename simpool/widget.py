@@ -10,15 +10,16 @@ Needs the extra: `pip install 'simpool[explore]'`."""
 
 # %% auto #0
 __all__ = ['MOST_SEEN', 'VIEWS', 'OBJECT', 'BOX', 'GAP', 'LINE', 'IMPORTS', 'KINDS', 'Seen', 'average_similarity', 'look',
-           'Source', 'read_kept', 'kept_map', 'Picture', 'example_list', 'picture_list', 'true_mask', 'until_changed',
-           'Exploration', 'as_sources', 'strip_of', 'kept_mask', 'box_around', 'color_table', 'blend', 'outline_of',
-           'frame_of', 'text_font', 'png', 'svg_text', 'with_imports', 'stage_class', 'Explorer', 'make_controls',
-           'arrange', 'explore']
+           'open_network', 'Source', 'read_kept', 'kept_map', 'Picture', 'example_list', 'picture_list', 'true_mask',
+           'until_changed', 'Exploration', 'as_sources', 'strip_of', 'kept_mask', 'box_around', 'color_table', 'blend',
+           'outline_of', 'frame_of', 'text_font', 'png', 'svg_text', 'with_imports', 'stage_class', 'Explorer',
+           'make_controls', 'arrange', 'explore']
 
 # %% ../nbs/68_widget.ipynb #810a2110
 import base64
 import html
 import io
+import json
 import math
 import time
 from collections import OrderedDict
@@ -35,13 +36,13 @@ from torch import Tensor, nn
 
 # %% ../nbs/68_widget.ipynb #0fadcdc0
 from .attention import entropy
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, load_state
 from .core import UserError, atomic_path, check_setting
 from .data.scenes import load_stamps, make_scenes
 from .evaluation.localization import attention_mass, box_ious, check_masks, jaccard, map_boxes, mass_mask
 from .explorer import HERE, draw_scene
 from .maps import color_limit, uniform_multiples, upsample
-from .model import PooledModel, gives_attention
+from .model import PooledModel, create_model, gives_attention
 from .watch import evaluated, image_list
 
 # %% ../nbs/68_widget.ipynb #e0fd7eb4
@@ -78,6 +79,24 @@ def look(
     tokens = tokens[0].float().cpu()
     similarity = average_similarity(tokens, (h, w))
     return Seen(attn[0].float().cpu().mean(0) if gives_attention(model) else similarity, similarity, tokens)
+
+# %% ../nbs/68_widget.ipynb #11f5e097
+def open_network(
+    source:str|Path, # what `load_checkpoint` takes, or a checkpoint `.pt` that a run keeps (keep_every)
+)->PooledModel: # network, of a run its teacher
+    "Load a network, also from the middle of a training"
+    path = Path(source).expanduser()
+    state = load_state(path) if path.suffix == ".pt" and path.is_file() else {}
+    if not isinstance(state, dict) or "parts" not in state:
+        return load_checkpoint(source)[0]
+    settings, parts = json.loads(state["config"]).get("network"), state["parts"]
+    part = next((parts[name] for name in ("teacher", "student") if name in parts), {})
+    weights = {k.removeprefix("backbone."): v for k, v in part.items() if k.startswith("backbone.")}
+    if not isinstance(settings, dict) or not weights:
+        raise UserError(f"{path} does not say which network it holds", "build it with create_model, and give that")
+    model = create_model(**settings)
+    model.load_state_dict(weights)
+    return model.eval()
 
 # %% ../nbs/68_widget.ipynb #44277252
 class Source:
@@ -142,7 +161,7 @@ def network(
     "Return a network; one that was given by name is loaded now"
     found = self.networks[epoch]
     if isinstance(found, (str, Path)):
-        found = self.networks[epoch] = load_checkpoint(found)[0]
+        found = self.networks[epoch] = open_network(found)
     if not isinstance(found, PooledModel):
         raise UserError(f"{self.name} is a {type(found).__name__}", "wrap it: create_model(network)")
     return found
@@ -745,15 +764,16 @@ def code_of(
         own += f"[{source.name!r}]"
     if epoch is not None:
         own += f"[{epoch}]"
-    network = f"load_checkpoint({str(given)!r})[0]" if isinstance(given, (str, Path)) else own
+    if isinstance(given, (str, Path)):
+        own = f"open_network({str(given)!r})" if str(given).endswith(".pt") else f"load_checkpoint({str(given)!r})[0]"
     maps = "attention_maps" if self.view == "own" and gives_attention(source.network(epoch)) else "similarity_maps"
-    return f"{maps}({network}, image, {self.working_size()})[0]"
+    return f"{maps}({own}, image, {self.working_size()})[0]"
 
 # %% ../nbs/68_widget.ipynb #79cdfb87
 IMPORTS = {
     "simpool": "attention_maps load_checkpoint", "simpool.data.scenes": "load_stamps make_scenes",
     "simpool.explorer": "draw_scene", "simpool.maps": "color_limit similarity_maps uniform_multiples",
-    "simpool.widget": "blend kept_mask kept_map picture_list read_kept",
+    "simpool.widget": "blend kept_mask kept_map open_network picture_list read_kept",
 } # module -> names that the lines of code may need
 
 def with_imports(
