@@ -75,7 +75,7 @@ def shown(outputs):
         if o.output_type == "error":
             found.append(("error", f"{o.ename}: {o.evalue}"))
         for kind, content in sorted(o.get("data", {}).items()):
-            found.append((kind, str(content)))
+            found.append((kind, re.sub(r" at 0x[0-9a-f]+(?=>)", "", str(content)))) # nbdev-clean drops addresses too
     return found
 
 
