@@ -25,7 +25,7 @@ repro repro-all:
 	@$(if $(filter rehearsal,$(SCALE)),"$(BIN)"/python tools/make_rehearsal_data.py)
 	"$(BIN)"/dvc repro $(TARGET)
 
-test: env ## all tests, notebooks included
+test: env $(VENV)/.docs ## all tests, notebooks and the site of the docs included
 	"$(BIN)"/python -m pytest -q
 
 check: env ## run the notebooks again and compare every output with the committed one; which results are fresh

@@ -83,6 +83,7 @@ _HOME = dict(
     load_checkpoint="checkpoint",
     attention_maps="watch",
     show_attention="maps",
+    explore="widget",
     knn_classify="evaluation.knn",
     pretrain="pretrain",
     train_supervised="supervised",

@@ -321,7 +321,7 @@ def test_names_of_the_top_package_count_all_of_it(tmp_path, monkeypatch, source)
 
 def test_dvc_yaml_stays_short():
     lines = (ROOT/"dvc.yaml").read_text().splitlines()
-    assert len(lines) <= 125 and max(map(len, lines)) <= 120
+    assert len(lines) <= 130 and max(map(len, lines)) <= 120
 
 
 @pytest.mark.parametrize("scale", SCALES)
