@@ -5,6 +5,8 @@ from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1])) # the package, which says its version
 from simpool import __version__ as release  # noqa: E402
@@ -21,6 +23,7 @@ nb_render_markdown_format = "myst"
 nb_ipywidgets_js = {} # else each page would fetch them
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "fieldlist", "html_image"]
 myst_heading_anchors = 4 # headings that links may name
+lexers["mermaid"] = TextLexer() # the map of CONTRIBUTING, which GitHub draws, stays text here
 suppress_warnings = ["myst.header"] # a page may begin below a first heading
 
 # Reference: one argument per line where a signature is long
