@@ -15,11 +15,11 @@ __all__ = ['COLORS', 'METHODS', 'run_train', 'PACKAGES', 'COMMANDS', 'GROUPS', '
            'add_fields', 'config_from_args', 'paint', 'number', 'file_path', 'data_source', 'add_network', 'read_gamma',
            'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size',
            'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'networks_of',
-           'run_attend', 'config_class', 'add_pretrain', 'add_training', 'weights_path', 'beside',
+           'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path', 'beside',
            'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'fit_options', 'write_logs', 'settings_of', 'supervised_options', 'prepare_training',
-           'train_to_file', 'describe_run', 'add_train', 'add_pack', 'run_pack', 'add_advise', 'run_advise',
-           'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench', 'run_bench', 'bf16_words',
+           'remove_checkpoints', 'fit_options', 'write_logs', 'watched_run', 'settings_of', 'supervised_options',
+           'prepare_training', 'train_to_file', 'describe_run', 'add_train', 'add_pack', 'run_pack', 'add_advise',
+           'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench', 'run_bench', 'bf16_words',
            'check_layer', 'check_packages', 'check_room', 'check_sources', 'check_machine', 'add_doctor', 'run_doctor',
            'overview', 'build_parser', 'check_outputs', 'run_command', 'complete', 'main']
 
@@ -407,13 +407,26 @@ def config_class(
         return SupervisedConfig
     return dict(dino=DINOConfig, bam=BAMConfig)[method]
 
+# %% ../nbs/80_cli.ipynb #0e658e04
+def add_upkeep(
+    parser:argparse.ArgumentParser, # parser to change in place
+):
+    "Add the options that say how a run is kept and watched, not what it computes"
+    from simpool.loop import Upkeep
+    group = parser.add_argument_group("keeping and watching")
+    add_fields(group, Upkeep)
+    words = ("training pictures whose attention is kept after every epoch: an animation NAME.gif and the maps "
+             "NAME.maps.npz next to the weights; 0: none (%(default)s)")
+    group.add_argument("--watch", type=number(0, 64), default=0, help=words)
+    words = "folder for TensorBoard: the numbers of the log, and the pictures of --watch; if not given, none"
+    group.add_argument("--tensorboard", type=file_path, help=words)
+
 # %% ../nbs/80_cli.ipynb #9c6b8b36
 def add_pretrain(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
     "Add the options of a training without labels, per method"
     from simpool.data.multicrop import MultiCrop
-    from simpool.loop import Upkeep
     methods = parser.add_subparsers(dest="method", required=True, metavar="|".join(METHODS))
     for name in METHODS:
         config = config_class(name)
@@ -421,7 +434,7 @@ def add_pretrain(
         add_training(p, drop_path_rate=.1 if name == "dino" else 0.)
         p.add_argument("--max-steps", type=number(1, 10**9), help="steps after which the run ends; if not given, all")
         add_fields(p, config)
-        add_fields(p.add_argument_group("keeping and watching"), Upkeep)
+        add_upkeep(p)
         views = p.add_argument_group("views")
         words = ("photographs that the views of a thing come from; with 2 the images of a folder count as one thing, "
                  "as frames of a video; folders of classes would tell the classes (1)")
@@ -569,7 +582,8 @@ def command_of(
     from simpool.loop import Upkeep
     execution = [f.name for f in dataclasses.fields(config_class(args.method)) if f.metadata.get("how")]
     execution += [f.name for f in dataclasses.fields(Upkeep)]
-    left_out = "out", "device", "num_workers", "skip_unreadable", "usual_drop_path_rate", "accumulate", *execution
+    left_out = ("out", "device", "num_workers", "skip_unreadable", "usual_drop_path_rate", "accumulate", "watch",
+                "tensorboard", *execution)
     options = {k: v.resolve() if isinstance(v, Path) else v for k, v in sorted(vars(args).items())}
     return {k: str(v) for k, v in options.items() if k not in left_out and (k, v) != ("max_steps", None)}
 
@@ -595,7 +609,9 @@ def remove_checkpoints(
 ):
     "Remove the checkpoints of a run; leave those of other settings, epochs that are kept, and batches that gave NaN"
     for p in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
-        if ".epoch" not in p.name and not p.name.endswith(".nan.pt"):
+        if p.is_dir(): # maps of `--watch`, which stand in one file now
+            shutil.rmtree(p)
+        elif ".epoch" not in p.name and not p.name.endswith(".nan.pt"):
             p.unlink()
     if checkpoint.parent.exists() and not any(checkpoint.parent.iterdir()):
         checkpoint.parent.rmdir()
@@ -621,6 +637,33 @@ def write_logs(
     if log.exists(): # a full disk costs the log, not the weights
         with atomic_path(beside(out, ".csv")) as tmp:
             shutil.copyfile(log, tmp)
+
+# %% ../nbs/80_cli.ipynb #996f65f4
+@contextmanager
+def watched_run(
+    args:argparse.Namespace, # options of `add_upkeep`
+    out:Path, # file of weights
+    images, # dataset of the training
+    epochs:int, # epochs of the training
+): # on_epoch and on_row of `fit`, those that are asked for
+    "Keep maps while a training runs, send numbers and maps to TensorBoard, and write the animation at the end"
+    from simpool.processes import rank
+    from simpool.watch import EpochMaps, TensorBoardLog
+    if rank() or not (args.watch or args.tensorboard):
+        yield {}
+        return
+    items = [images[i*len(images)//args.watch][0] for i in range(min(args.watch, len(images)))]
+    pictures = [item[0] if isinstance(item, (list, tuple)) else item for item in items] # the first photograph
+    watched = EpochMaps(pictures, args.img_size, None, epochs) if pictures else None
+    board = TensorBoardLog(args.tensorboard, watched) if args.tensorboard else None
+    try:
+        yield dict(on_epoch=board.on_epoch if board else watched) | (dict(on_row=board.on_row) if board else {})
+    finally:
+        if board:
+            board.close()
+    if watched and watched.maps: # a network without attention has none
+        watched.save(beside(out, ".maps.npz"))
+        watched.save_animation(beside(out, ".gif"))
 
 # %% ../nbs/80_cli.ipynb #1126991a
 def settings_of(
@@ -677,7 +720,9 @@ def train_to_file(
     train, model, images, workers = prepare_training(args, device)
     identity = run_identity(model, images, facts, args.seed)
     checkpoint = checkpoint_path(run_dir, identity)
-    network, log = train(model, images, config, device, args.seed, run_dir, workers, args.method, **fit_options(args))
+    with watched_run(args, out, images, config.epochs) as asked:
+        network, log = train(model, images, config, device, args.seed, run_dir, workers, args.method,
+                             **fit_options(args), **asked)
     if not rank():
         describe_run(args, out, started, model.config, identity, checkpoint, log, images)
         save_model(network, model.config, out)
@@ -711,14 +756,13 @@ def add_train(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
     "Add the options of a training with labels"
-    from simpool.loop import Upkeep
     add_training(parser, drop_path_rate=0.)
     parser.set_defaults(method="supervised", photographs=1)
     parser.add_argument("--drop-rate", type=float, default=0., help="dropout of a transformer, after positions and "
                         "projections (%(default)s)")
     parser.add_argument("--max-steps", type=number(1, 10**9), help="steps after which the run ends; if not given, all")
     add_fields(parser, config_class("supervised"))
-    add_fields(parser.add_argument_group("keeping and watching"), Upkeep)
+    add_upkeep(parser)
 
 run_train = run_pretrain # labels change the task, not how a run is kept
 
