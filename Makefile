@@ -4,6 +4,7 @@
 # make lab     set up, then open JupyterLab on the notebooks
 # Needs Python 3.11 or newer, git and make. Everything goes into .venv; repeating any of these is harmless.
 VENV := .venv
+TARGET := # what dvc repro makes; none: everything
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 UV_VERSION := 0.13.8
 BIN := $(CURDIR)/$(VENV)/bin

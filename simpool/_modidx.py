@@ -1737,6 +1737,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'simpool.processes.agree': ('processes.html#agree', 'simpool/processes.py'),
                                    'simpool.processes.average_gradients': ('processes.html#average_gradients', 'simpool/processes.py'),
                                    'simpool.processes.check_environment': ('processes.html#check_environment', 'simpool/processes.py'),
+                                   'simpool.processes.count_processes': ('processes.html#count_processes', 'simpool/processes.py'),
                                    'simpool.processes.from_first': ('processes.html#from_first', 'simpool/processes.py'),
                                    'simpool.processes.gather_objects': ('processes.html#gather_objects', 'simpool/processes.py'),
                                    'simpool.processes.gather_rows': ('processes.html#gather_rows', 'simpool/processes.py'),

@@ -9,10 +9,10 @@ With one process, every function here returns its input and does nothing."""
 
 # %% auto #0
 __all__ = ['world_size', 'rank', 'check_environment', 'start_group', 'lost_another', 'leave', 'processes', 'in_group', 'launch',
-           'run_share', 'train_together', 'SumOverProcesses', 'mean_over_processes', 'max_over_processes', 'GatherRows',
-           'gather_rows', 'AllReduceNorm', 'NormThenAct', 'synchronized', 'synchronize_norms', 'restore_norms',
-           'average_gradients', 'own_share', 'own_random', 'agree', 'gather_objects', 'mean_of_each', 'from_first',
-           'raise_together', 'wait_for_all']
+           'run_share', 'count_processes', 'train_together', 'SumOverProcesses', 'mean_over_processes',
+           'max_over_processes', 'GatherRows', 'gather_rows', 'AllReduceNorm', 'NormThenAct', 'synchronized',
+           'synchronize_norms', 'restore_norms', 'average_gradients', 'own_share', 'own_random', 'agree',
+           'gather_objects', 'mean_of_each', 'from_first', 'raise_together', 'wait_for_all']
 
 # %% ../nbs/38_processes.ipynb #54b34085
 import logging
@@ -24,6 +24,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from datetime import timedelta
 from functools import cache
+from types import FunctionType, MethodType
 
 import torch
 import torch.distributed as dist
@@ -181,9 +182,26 @@ def run_share(
     network, log = train(deepcopy(model), *others, on_epoch=on_epoch) # what is sent lies in memory that all share
     return None if rank() else (network.cpu(), log, on_epoch)
 
+# %% ../nbs/38_processes.ipynb #eb9e3ae7
+def count_processes(
+    n:int|None, # processes that are asked for; None: one per GPU, and one on a CPU
+    device:torch.device, # device of the training; "cuda:1" is that GPU alone
+    batch_size:int, # images of a step, in all processes together
+)->int: # number of processes
+    "Choose how many processes train: on GPUs no more than there are, and so many that they share a batch evenly"
+    gpus = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    if n is None:
+        return max(k for k in range(1, max(gpus, 1) + 1) if batch_size % k == 0)
+    check_setting("processes", n, int, 1, 4096)
+    if device.type == "cuda" and n > gpus:
+        fewer = count_processes(None, device, batch_size)
+        print(f"{n} processes were asked for, but there are GPUs for {gpus}: {fewer} will train, with the same result")
+        return fewer
+    return n
+
 # %% ../nbs/38_processes.ipynb #d1d46ec2
 def train_together(
-    n:int|None, # processes on this machine; None: one per GPU, and one on a CPU
+    n:int|None, # processes on this machine; None: see `count_processes`
     train, # `pretrain` or `train_supervised`
     model:nn.Module, # network to train
     images, # training images
@@ -194,11 +212,12 @@ def train_together(
 )->tuple[nn.Module, list[dict]]: # trained network, and one row of the log per epoch
     "Train in several processes of this machine, and return what one would"
     device = torch.device(device)
-    n = max(torch.cuda.device_count() if device.type == "cuda" else 1, 1) if n is None else n
-    check_setting("processes", n, int, 1, 4096)
-    args = model, images, config, device, *args
+    n, args = count_processes(n, device, config.batch_size), (model, images, config, device, *args)
     if n == 1:
         return train(*args, on_epoch=on_epoch)
+    if on_epoch is not None and not hasattr(on_epoch, "__dict__") or isinstance(on_epoch, (MethodType, FunctionType)):
+        raise UserError("what on_epoch keeps in another process would be lost",
+                        "give an object that can be called, such as EpochMaps")
     (network, log, kept), *_ = launch(n, run_share, train, args, on_epoch, rng_state(), device=device.type)
     if on_epoch is not None:
         vars(on_epoch).update(vars(kept))
