@@ -17,11 +17,11 @@ __all__ = ['COLORS', 'METHODS', 'run_train', 'PACKAGES', 'COMMANDS', 'GROUPS', '
            'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'networks_of',
            'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path', 'beside',
            'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'fit_options', 'write_logs', 'watched_run', 'settings_of', 'supervised_options',
-           'prepare_training', 'train_to_file', 'describe_run', 'add_train', 'add_pack', 'run_pack', 'add_advise',
-           'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench', 'run_bench', 'bf16_words',
-           'check_layer', 'check_packages', 'check_room', 'check_sources', 'check_machine', 'add_doctor', 'run_doctor',
-           'overview', 'build_parser', 'check_outputs', 'run_command', 'complete', 'main']
+           'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run', 'settings_of',
+           'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train', 'add_pack',
+           'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench',
+           'run_bench', 'bf16_words', 'check_layer', 'check_packages', 'check_room', 'check_sources', 'check_machine',
+           'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs', 'run_command', 'complete', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -32,7 +32,7 @@ import shutil
 import sys
 import textwrap
 import time
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -604,6 +604,7 @@ def run_pretrain(
                 remove_checkpoints(checkpoint)
         print(out)
 
+# %% ../nbs/80_cli.ipynb #b2fa6700
 def remove_checkpoints(
     checkpoint:Path, # file of a finished run
 ):
@@ -638,6 +639,15 @@ def write_logs(
         with atomic_path(beside(out, ".csv")) as tmp:
             shutil.copyfile(log, tmp)
 
+# %% ../nbs/80_cli.ipynb #874cfbc9
+def some_pictures(
+    images, # dataset of a training
+    n:int, # number of pictures
+)->list: # PIL images
+    "Take pictures of a training at even distances; of several photographs of a thing the first"
+    items = [images[i*len(images)//n][0] for i in range(min(n, len(images)))]
+    return [item[0] if isinstance(item, (list, tuple)) else item for item in items]
+
 # %% ../nbs/80_cli.ipynb #996f65f4
 @contextmanager
 def watched_run(
@@ -652,15 +662,10 @@ def watched_run(
     if rank() or not (args.watch or args.tensorboard):
         yield {}
         return
-    items = [images[i*len(images)//args.watch][0] for i in range(min(args.watch, len(images)))]
-    pictures = [item[0] if isinstance(item, (list, tuple)) else item for item in items] # the first photograph
-    watched = EpochMaps(pictures, args.img_size, None, epochs) if pictures else None
+    watched = EpochMaps(some_pictures(images, args.watch), args.img_size, None, epochs) if args.watch else None
     board = TensorBoardLog(args.tensorboard, watched) if args.tensorboard else None
-    try:
-        yield dict(on_epoch=board.on_epoch if board else watched) | (dict(on_row=board.on_row) if board else {})
-    finally:
-        if board:
-            board.close()
+    with closing(board) if board else nullcontext():
+        yield dict(on_epoch=board.on_epoch, on_row=board.on_row) if board else dict(on_epoch=watched)
     if watched and watched.maps: # a network without attention has none
         watched.save(beside(out, ".maps.npz"))
         watched.save_animation(beside(out, ".gif"))
