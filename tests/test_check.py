@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
@@ -63,12 +64,50 @@ def encoded(pixels, **options):
 def test_images():
     pixels = np.full((8, 8, 3), 100)
     same, spot = encoded(pixels), pixels.copy()
-    spot[0, 0] = 140 # 40 levels at one of 64 places in three of four channels
+    spot[0, 0] = 108 # 8 levels at one of 64 places
     assert compare_images(same, same)[0] == "identical"
     assert compare_images(same, encoded(pixels, compress_level=0))[0] == "identical", "other bytes, the same pixels"
-    assert compare_images(same, encoded(spot)) == ("close", f"picture, {40/64*3/4:.3g} of 255 on average")
+    why = "picture, 0.125 of 255 on average, 0.00% of its pixels by over 8"
+    assert compare_images(same, encoded(spot)) == ("close", why)
+    spot[0, 0] = 109
+    assert compare_images(same, encoded(spot))[0] == "different", "one of 64 is more than 0.01%"
+    large = np.full((100, 100, 3), 100)
+    one, two = large.copy(), large.copy()
+    one[0, 0], two[0, :2] = 200, 200
+    assert [compare_images(encoded(large), encoded(i))[0] for i in (one, two)] == ["close", "different"]
     assert compare_images(same, encoded(pixels + 2))[0] == "different"
     assert compare_images(same, encoded(np.full((8, 9, 3), 100))) == ("different", "picture of 8 x 8 is now 9 x 8")
+
+
+def figure(draw):
+    "A small figure as a notebook shows it"
+    fig, ax = plt.subplots(figsize=(6, 2.6), layout="constrained")
+    draw(ax)
+    file = io.BytesIO()
+    fig.savefig(file, format="png")
+    plt.close(fig)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def title(words):
+    return figure(lambda ax: ax.set_title(f"IoU {words}"))
+
+
+def dots(seed):
+    return figure(lambda ax: ax.scatter(*np.random.default_rng(seed).random((2, 12)), s=12))
+
+
+def bars(*lengths):
+    return figure(lambda ax: (ax.barh(["a", "b", "c"], lengths, .3), ax.set(xlim=(0, 100))))
+
+
+@pytest.mark.parametrize("draw, old, new", [
+    (title, [.81], [.12]), (dots, [0], [1]), (bars, [40, 50, 60], [41, 48, 60])], ids=["title", "dots", "bars"])
+def test_small_changes_of_a_figure(draw, old, new):
+    "Few pixels of a figure say what was found: the mean over all would hide them"
+    assert compare_images(draw(*old), draw(*old))[0] == "identical"
+    result, why = compare_images(draw(*old), draw(*new))
+    assert result == "different", why
 
 
 # -- running
@@ -127,7 +166,7 @@ def test_each_difference_is_found(house):
     assert results[5][1].startswith("picture, ") and results[6][1] == "nothing is now text"
     assert results[7][1] == "text is now nothing"
     assert (said["cells"], said["identical"], said["close"], said["volatile"], said["different"]) == (8, 1, 1, 1, 5)
-    assert said["sentence"].startswith("3 of 8 output cells identical: 1 byte for byte")
+    assert said["sentence"] == "1 of 8 output cells identical, 1 close, 1 show times that differ, 5 different"
     assert said["sentence"] in found.stdout
     assert "1_a, cell 3: 2.5 is now 1.5" in found.stdout
     (house/"check.json").unlink()
@@ -146,7 +185,7 @@ def test_the_same_again(house):
     "The check ends well when nothing differs"
     found = run_check(house, "3_c")
     assert found.returncode == 0, found.stdout
-    assert "3 of 3 output cells identical: 2 byte for byte" in found.stdout
+    assert "2 of 3 output cells identical, 0 close, 1 show times that differ, 0 different" in found.stdout
     assert not subprocess.run(["git", "status", "--porcelain"], cwd=house, capture_output=True).stdout
 
 

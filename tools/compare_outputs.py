@@ -9,7 +9,8 @@ import re
 import numpy as np
 from PIL import Image
 
-RELATIVE, ABSOLUTE, LEVELS = 1e-3, 1e-5, 1.0 # tolerances of "close": of numbers, of numbers near 0, of 255 gray levels
+RELATIVE, ABSOLUTE = 1e-3, 1e-5 # tolerances of "close": of numbers, of numbers near 0
+LEVELS, FAR, SHARE = 1.0, 8, 1e-4 # of pictures: 255 levels on average, levels of a pixel that is far off, their share
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?")
 RANK = dict(identical=0, close=1, volatile=2, different=3)
 
@@ -53,16 +54,23 @@ def compare_text(old, new):
 
 
 def compare_images(old, new):
-    "Pictures of the same size, by their decoded pixels"
+    """Pictures of the same size, by their decoded pixels as they look on white
+
+    A mean alone would accept another title: few pixels change, but they change much.
+    """
     if old == new:
         return "identical", ""
-    old, new = [np.asarray(Image.open(io.BytesIO(base64.b64decode(i))).convert("RGBA"), float) for i in (old, new)]
-    if old.shape != new.shape:
-        return "different", f"picture of {old.shape[1]} x {old.shape[0]} is now {new.shape[1]} x {new.shape[0]}"
-    distance = np.abs(old - new).mean()
-    if distance == 0:
+    old, new = [Image.open(io.BytesIO(base64.b64decode(i))).convert("RGBA") for i in (old, new)]
+    if old.size != new.size:
+        return "different", "picture of {} x {} is now {} x {}".format(*old.size, *new.size)
+    if old.tobytes() == new.tobytes():
         return "identical", ""
-    return "close" if distance <= LEVELS else "different", f"picture, {distance:.3g} of 255 on average"
+    white = Image.new("RGBA", old.size, "white")
+    old, new = [np.asarray(Image.alpha_composite(white, i).convert("RGB"), float) for i in (old, new)]
+    distance = np.abs(old - new)
+    mean, far = distance.mean(), (distance.max(2) > FAR).mean()
+    why = f"picture, {mean:.3g} of 255 on average, {far:.2%} of its pixels by over {FAR}"
+    return "close" if mean <= LEVELS and far <= SHARE else "different", why
 
 
 def shown(outputs):
