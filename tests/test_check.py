@@ -12,14 +12,14 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 from test_notebooks import COMPARED
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT/"tools"))
 import check  # noqa: E402
-from compare_outputs import compare_images, compare_text  # noqa: E402
+from compare_outputs import compare_cell, compare_images, compare_text  # noqa: E402
 
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null"]
 
@@ -77,6 +77,16 @@ def test_images():
     assert [compare_images(encoded(large), encoded(i))[0] for i in (one, two)] == ["close", "different"]
     assert compare_images(same, encoded(pixels + 2))[0] == "different"
     assert compare_images(same, encoded(np.full((8, 9, 3), 100))) == ("different", "picture of 8 x 8 is now 9 x 8")
+
+
+def test_widgets():
+    "A widget lives as long as its kernel: what is compared is the picture beside it"
+    data = {"image/png": encoded(np.full((8, 8, 3), 100)), "text/plain": "explorer"}
+    saved = new_output("display_data", data)
+    live = new_output("display_data", data | {"application/vnd.jupyter.widget-view+json": dict(model_id="ab12")})
+    assert compare_cell([saved], [live]) == ("identical", "")
+    other = new_output("display_data", data | {"image/png": encoded(np.full((8, 8, 3), 90))})
+    assert compare_cell([other], [live])[0] == "different"
 
 
 def figure(draw):

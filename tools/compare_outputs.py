@@ -12,6 +12,7 @@ from PIL import Image
 RELATIVE, ABSOLUTE = 1e-3, 1e-5 # tolerances of "close": of numbers, of numbers near 0
 LEVELS, FAR, SHARE = 1.0, 8, 1e-4 # of pictures: 255 levels on average, levels of a pixel that is far off, their share
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?")
+WIDGET = "application/vnd.jupyter.widget-view+json"
 RANK = dict(identical=0, close=1, volatile=2, different=3)
 
 
@@ -74,7 +75,7 @@ def compare_images(old, new):
 
 
 def shown(outputs):
-    "What a cell shows: (kind, content) of each output, streams joined, without stderr"
+    "What a cell shows: (kind, content) of each output, streams joined, without stderr and widgets, which are not saved"
     found = []
     for o in outputs:
         if o.output_type == "stream" and o.name == "stdout":
@@ -83,6 +84,8 @@ def shown(outputs):
         if o.output_type == "error":
             found.append(("error", f"{o.ename}: {o.evalue}"))
         for kind, content in sorted(o.get("data", {}).items()):
+            if kind == WIDGET:
+                continue
             found.append((kind, re.sub(r" at 0x[0-9a-f]+(?=>)", "", str(content)))) # nbdev-clean drops addresses too
     return found
 
