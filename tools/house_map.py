@@ -21,8 +21,8 @@ def modules():
     found = {}
     for path in sorted((ROOT/"nbs").glob("[0-9]*.ipynb")):
         exports = re.search(r"#\| default_exp ([\w.]+)", path.read_text())
-        if exports and "__" not in exports[1]: # `simpool/__init__` and its like belong to no room
-            found[exports[1]] = int(path.stem.split("_")[0])
+        if exports and exports[1] not in ("__init__", "__main__"): # these belong to no room
+            found[exports[1].removesuffix(".__init__")] = int(path.stem.split("_")[0])
     return found
 
 
@@ -34,9 +34,13 @@ def room_of(name, number):
 
 def imported(name):
     "Modules of simpool that a module imports, anywhere in its code"
-    for node in ast.walk(ast.parse((ROOT/"simpool"/f"{name.replace('.', '/')}.py").read_text())):
+    path = ROOT/"simpool"/name.replace(".", "/")
+    file, parts = path.with_suffix(".py"), name.split(".")
+    if path.is_dir():
+        file, parts = path/"__init__.py", [*parts, "__init__"]
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            yield ".".join([*name.split(".")[:-node.level], *filter(None, [node.module])])
+            yield ".".join([*parts[:-node.level], *filter(None, [node.module])])
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simpool."):
             yield node.module.removeprefix("simpool.")
 
@@ -61,8 +65,8 @@ def draw():
     key = {room: f"r{first}" for first, room in ROOMS.items()}
     lines = ["```mermaid", "flowchart BT"]
     for room in ROOMS.values():
-        inside = [name.removeprefix(f"{room}.") for name in numbers if rooms[name] == room]
-        rows = [" ".join(inside[i:i+5]) for i in range(0, len(inside), 5) if inside != [room]]
+        inside = [name.removeprefix(f"{room}.") for name in numbers if rooms[name] == room and name != room]
+        rows = [" ".join(inside[i:i+5]) for i in range(0, len(inside), 5)]
         lines.append(f"    {key[room]}[\"{'<br>'.join([f'<b>{room}</b>', *rows])}\"]")
     lines += sorted(f"    {key[a]} --> {key[b]}" for a, b in needed)
     return "\n".join([*lines, "```", ""])
