@@ -34,7 +34,7 @@ check: env ## run the notebooks again and compare every output with the committe
 
 oldest: env ## the library's notebooks with the oldest packages that pyproject.toml allows, in an environment of their own
 	"$(BIN)"/uv venv --quiet --allow-existing --python "$(BIN)"/python .venv-oldest
-	"$(BIN)"/uv pip install --quiet --python .venv-oldest --resolution lowest-direct -e ".[reproduce,dev]"
+	"$(BIN)"/uv pip install --quiet --python .venv-oldest --resolution lowest-direct -e ".[reproduce,dev,explore,export]"
 	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -q tests/test_notebooks.py
 
 drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: 8 minutes on two cores
