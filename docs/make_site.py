@@ -29,6 +29,8 @@ from placeholders import NOTEBOOKS, SCALES, module_sources, origin, toctree  # n
 from reference import module_page  # noqa: E402
 from stages import read_stages  # noqa: E402
 
+BUILD = ROOT/"docs"/"_build"
+MARKER = ".made_by_make_site" # of the folder of pages: what is in it, and was not made now, is deleted
 EXPERIMENTS = ROOT/"nbs"/"experiments"
 AS_THEY_ARE = ["papers.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/bench/README.md",
                *(f"results/{scale}/report/{page}.md" for scale in SCALES for page in ("report", "framework"))]
@@ -187,13 +189,21 @@ def written_pages():
     return pages
 
 
+def claim(folder):
+    "Mark a folder as one of pages; one that has files already, and was not made here, is left alone"
+    if folder != BUILD/"pages" and folder.exists() and any(folder.iterdir()) and not (folder/MARKER).exists():
+        sys.exit(f"{folder} has files that make_site.py has not made, and would delete: give another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder/MARKER).touch()
+
+
 def gather(folder):
     "Write the pages and the files they show; what is there already stays, so that Sphinx makes only what has changed"
     notebooks = {name: nbformat.writes(page) for name, page in (tutorials() | experiments()).items()}
     pages = written_pages() | notebooks
     linked = {file for text in pages.values() for file in linked_files(text)}
     files = {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in linked}
-    files |= {name: text.encode() for name, text in pages.items()}
+    files |= {name: text.encode() for name, text in pages.items()} | {MARKER: b""}
     for path in [p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in files]:
         path.unlink()
     for name, content in files.items():
@@ -215,10 +225,11 @@ def start_explorer(page):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT/"docs"/"_build")
+    parser.add_argument("folder", nargs="?", type=Path, default=BUILD)
     parser.add_argument("--no-explorer", action="store_true", help="leave out the page that takes longest")
     args = parser.parse_args()
     started, out = time.monotonic(), args.folder.resolve()
+    claim(out/"pages")
     explorer = None if args.no_explorer else start_explorer(out/"html"/"explore.html")
     gather(out/"pages")
     print("pages gathered; Sphinx makes HTML of them", flush=True)

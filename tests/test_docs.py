@@ -15,6 +15,7 @@ import simpool
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT/"docs"))
+import make_site  # noqa: E402
 from reference import module_page  # noqa: E402
 
 FETCHED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("link", "href"), ("source", "src"), ("video", "src")}
@@ -103,6 +104,28 @@ def test_reference_of_a_module():
 
 
 # The site
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path, monkeypatch):
+    "FOLDER/pages loses what was not made now: not where it has files of someone else"
+    monkeypatch.setattr(sys, "argv", ["make_site.py", str(tmp_path), "--no-explorer"])
+    monkeypatch.setattr(make_site, "gather", lambda folder: pytest.fail("it would delete"))
+    (tmp_path/"pages").mkdir()
+    (tmp_path/"pages"/"thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit, match="give another folder"):
+        make_site.main()
+    assert [p.name for p in (tmp_path/"pages").iterdir()] == ["thesis.tex"]
+
+
+def test_pages_of_an_earlier_site_are_cleared(tmp_path, monkeypatch):
+    for made_of in ("tutorials", "experiments"):
+        monkeypatch.setattr(make_site, made_of, dict)
+    monkeypatch.setattr(make_site, "written_pages", lambda: {"a.md": "# a"})
+    for _ in range(2):
+        make_site.claim(tmp_path/"pages")
+        make_site.gather(tmp_path/"pages")
+        assert {p.name for p in (tmp_path/"pages").iterdir()} == {make_site.MARKER, "a.md"}
+        (tmp_path/"pages"/"old.md").write_text("# old")
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
