@@ -281,8 +281,10 @@ class TensorBoardLog:
             raise UserError(f"TensorBoard is not installed ({e})", "pip install tensorboard") from e
         self.folder, self.watched, self.every, self.limit = str(Path(folder).expanduser()), watched, every, limit
         self.open, self.writer, self.step = SummaryWriter, None, 0
+        self.has_rows = self.has_epochs = False # whether `on_row`, `on_epoch` were called
 
     def close(self):
+        "Write what waits, and close the files"
         if self.writer:
             self.writer.close()
 
@@ -305,7 +307,7 @@ def on_row(
     row:dict, # row of the log: `step`, `epoch`, means
 ):
     "Send the numbers of a row"
-    writer = self.at(row["step"])
+    writer, self.has_rows = self.at(row["step"]), True
     for name, value in row.items():
         if name not in ("step", "epoch") and not isinstance(value, str):
             writer.add_scalar(name, value, row["step"])
@@ -323,10 +325,12 @@ def on_epoch(
     if self.watched is None:
         return
     self.watched(model, epochs, checkpoint)
-    resumed = epochs and not self.writer # its first call repeats the last epoch of the run before
+    resumed = epochs and not self.writer and not self.has_epochs # its first call repeats the last epoch before
+    self.has_epochs = True
     if epochs not in self.watched.maps or epochs % self.every or resumed:
         return
     image = gallery(self.watched.rgb(), self.watched.maps[epochs]["maps"], self.limit)
-    writer = self.at(self.step)
-    writer.add_image("attention", image, self.step, dataformats="HWC")
+    step = self.step if self.has_rows else epochs # without rows nothing counts steps
+    writer = self.at(step)
+    writer.add_image("attention", image, step, dataformats="HWC")
     writer.flush()
