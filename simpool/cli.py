@@ -371,7 +371,7 @@ def run_attend(
     args:argparse.Namespace, # options of `add_attend`
 ):
     "Draw the attention of a checkpoint over images"
-    from simpool.core import UserError, check_setting, check_writable
+    from simpool.core import UserError, check_setting
     from simpool.data.images import image_files
     from simpool.maps import compare_maps
     missing = [str(f) for f in args.images if not f.exists()]
@@ -383,8 +383,6 @@ def run_attend(
     check_setting("overlay", args.overlay, float, 0, 1)
     check_setting("mask", .6 if args.mask is None else args.mask, float, .01, 1)
     out, mass, started = picture_path(args.out, images), args.mask, time.monotonic()
-    for path in [args.npz]*(args.npz is not None):
-        check_writable(path)
     found = compare_maps(networks_of(args), images, args.size, args.maps)
     figure = found.draw(args.overlay, scale=args.scale, mass=mass, box=args.box)
     figure.savefig(out, dpi=min(150, 2**16/max(figure.get_size_inches()) - 1)) # most pixels that matplotlib can draw
@@ -1172,10 +1170,13 @@ def check_outputs(
     args:argparse.Namespace, # parsed command line
 ):
     "Find out before the work whether its result can be written"
-    if getattr(args, "json", None):
+    for name in ("json", "npz"):
+        path = getattr(args, name, None)
+        if path is None or (name, path) == ("json", Path("-")):
+            continue
         from simpool.core import UserError, check_writable
-        if args.json != Path("-") and check_writable(args.json).exists() and args.json.suffix.lower() != ".json":
-            raise UserError(f"--json {args.json} is there already, and no .json", "name another file")
+        if check_writable(path).exists() and path.suffix.lower() != f".{name}":
+            raise UserError(f"--{name} {path} is there already, and no .{name}", "name another file")
 
 # %% ../nbs/80_cli.ipynb #41cf4241
 def run_command(
