@@ -343,11 +343,11 @@ def as_network(
 KINDS = ("attention", "heads", "similarity")
 
 def map_kinds(
-    kinds, # some of KINDS, with commas between or as a list; "auto": attention, or similarity where there is none
+    kinds, # some of KINDS, commas between or a list; "auto" or None: attention, or similarity where there is none
     model:nn.Module, # network from `create_model`
 )->list[str]: # some of KINDS; of "auto" one
     "Say which maps of a network are shown"
-    if kinds == "auto":
+    if kinds is None or kinds == "auto":
         return ["attention" if gives_attention(model) else "similarity"]
     found = [k.strip() for k in kinds.split(",")] if isinstance(kinds, str) else list(kinds)
     for kind in found:
@@ -355,7 +355,7 @@ def map_kinds(
             raise UserError(f"no maps of the kind {kind!r}", f"choose auto, or some of {', '.join(KINDS)}")
     if not found:
         raise UserError("no kind of maps is named", f"choose auto, or some of {', '.join(KINDS)}")
-    return found
+    return list(dict.fromkeys(found)) # each once
 
 # %% ../nbs/65_maps.ipynb #cd53def4
 def maps_of(
