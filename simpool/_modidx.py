@@ -231,6 +231,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'simpool.cli.run_verify': ('cli.html#run_verify', 'simpool/cli.py'),
                              'simpool.cli.settings_of': ('cli.html#settings_of', 'simpool/cli.py'),
                              'simpool.cli.some_pictures': ('cli.html#some_pictures', 'simpool/cli.py'),
+                             'simpool.cli.split_name': ('cli.html#split_name', 'simpool/cli.py'),
                              'simpool.cli.supervised_options': ('cli.html#supervised_options', 'simpool/cli.py'),
                              'simpool.cli.train_to_file': ('cli.html#train_to_file', 'simpool/cli.py'),
                              'simpool.cli.usual_size': ('cli.html#usual_size', 'simpool/cli.py'),

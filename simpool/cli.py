@@ -13,10 +13,10 @@ comments of the source as help. What takes seconds to import is imported by the 
 # %% auto #0
 __all__ = ['COLORS', 'METHODS', 'run_train', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 'COMPLETION', 'field_comments',
            'add_fields', 'config_from_args', 'paint', 'number', 'file_path', 'data_source', 'add_network', 'read_gamma',
-           'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size',
-           'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'networks_of',
-           'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path', 'beside',
-           'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
+           'split_name', 'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy',
+           'usual_size', 'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend',
+           'networks_of', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path',
+           'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
            'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run', 'settings_of',
            'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train', 'add_pack',
            'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench',
@@ -143,6 +143,16 @@ def read_gamma(
         return text if text == "auto" else None if text.lower() == "none" else float(text)
     except ValueError as e:
         raise UserError(f"--gamma must be a number, none or auto, got {text!r}", "for example --gamma 1.25") from e
+
+# %% ../nbs/80_cli.ipynb #9078ddca
+def split_name(
+    text:str, # checkpoint, or NAME=checkpoint
+)->tuple[str, str]: # name, empty if there is none; checkpoint
+    "Divide a name from its checkpoint; the = of an existing path belongs to the path"
+    parts = text.split("=")
+    ways = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(len(parts))]
+    existing = (way for way in ways if way[1] and Path(way[1]).exists())
+    return next(existing, text.rpartition("=")[::2])
 
 # %% ../nbs/80_cli.ipynb #8ee67a0a
 def open_network(
@@ -356,7 +366,7 @@ def networks_of(
     from simpool.maps import as_network, heading_of, is_timm_name
     found, options = {}, dict(backbone=args.backbone, gamma=read_gamma(args.gamma), revision=args.revision)
     for k, text in enumerate([args.checkpoint, *args.beside]):
-        name, _, source = text.rpartition("=")
+        name, source = split_name(text)
         one = argparse.Namespace(**vars(args) | dict(checkpoint=source))
         if k or is_timm_name(source): # options are of the first checkpoint
             model = as_network(source, **({} if k else options)).to(pick_device(args.device))
@@ -868,9 +878,9 @@ def open_named(
     "Load the networks of a page, named as the command line says or by their checkpoints"
     named = {}
     for text in args.checkpoint:
-        name, _, source = text.rpartition("=")
-        one = argparse.Namespace(**vars(args) | dict(checkpoint=source if name else text))
-        named[name or Path(text).name.removesuffix(".safetensors")] = open_network(one)[0]
+        name, source = split_name(text)
+        one = argparse.Namespace(**vars(args) | dict(checkpoint=source))
+        named[name or Path(source).name.removesuffix(".safetensors")] = open_network(one)[0]
     return named
 
 # %% ../nbs/80_cli.ipynb #fea74965
