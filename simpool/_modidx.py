@@ -193,6 +193,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'simpool.cli.check_packages': ('cli.html#check_packages', 'simpool/cli.py'),
                              'simpool.cli.check_room': ('cli.html#check_room', 'simpool/cli.py'),
                              'simpool.cli.check_sources': ('cli.html#check_sources', 'simpool/cli.py'),
+                             'simpool.cli.class_names': ('cli.html#class_names', 'simpool/cli.py'),
                              'simpool.cli.command_of': ('cli.html#command_of', 'simpool/cli.py'),
                              'simpool.cli.complete': ('cli.html#complete', 'simpool/cli.py'),
                              'simpool.cli.config_class': ('cli.html#config_class', 'simpool/cli.py'),

@@ -18,10 +18,11 @@ __all__ = ['COLORS', 'METHODS', 'run_train', 'PACKAGES', 'COMMANDS', 'GROUPS', '
            'networks_of', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path',
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
            'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run', 'settings_of',
-           'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train', 'add_pack',
-           'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench',
-           'run_bench', 'bf16_words', 'check_layer', 'check_packages', 'check_room', 'check_sources', 'check_machine',
-           'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs', 'run_command', 'complete', 'main']
+           'class_names', 'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train',
+           'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export',
+           'add_bench', 'run_bench', 'bf16_words', 'check_layer', 'check_packages', 'check_room', 'check_sources',
+           'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs', 'run_command',
+           'complete', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -691,17 +692,24 @@ def settings_of(
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
     return config, run_facts(config)
 
+def class_names(
+    images, # a dataset
+)->list[str]: # name of each class; without names, the numbers from 0 to the largest label
+    "Name the classes of a training"
+    return [str(name) for name in images.classes or range(int(max(images.label)) + 1)]
+
 def supervised_options(
     args:argparse.Namespace, # options of `add_train`
     images, # a dataset
 )->dict: # arguments of `create_model`
     "Say what a classifier has that a network trained without labels has not"
     from simpool.core import UserError
-    if len(images.classes or ()) < 2:
+    classes = class_names(images)
+    if len(classes) < 2:
         raise UserError(f"{args.data} has no classes to tell apart", "give a folder with one folder per class, or "
                         "pretrain without labels")
     drop = dict(pos_drop_rate=args.drop_rate, proj_drop_rate=args.drop_rate) if args.drop_rate else {}
-    return dict(num_classes=len(images.classes), norm_first=True, **drop)
+    return dict(num_classes=len(classes), norm_first=True, **drop)
 
 # %% ../nbs/80_cli.ipynb #b50c511e
 def prepare_training(
@@ -758,7 +766,7 @@ def describe_run(
     from simpool.processes import world_size
     config = config_from_args(config_class(args.method), args)
     parameters = dataclasses.asdict(config) | {k: identity[k] for k in ("crops",) if k in identity}
-    classes = dict(classes=list(images.classes)) if args.method == "supervised" else {}
+    classes = dict(classes=class_names(images)) if args.method == "supervised" else {}
     facts = dict(method=args.method, network=network, data=str(args.data), images=identity["images"], seed=args.seed,
                  photographs=args.photographs, parameters=parameters, log=log, command=command_of(args),
                  images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
