@@ -204,6 +204,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'simpool.cli.file_path': ('cli.html#file_path', 'simpool/cli.py'),
                              'simpool.cli.finished': ('cli.html#finished', 'simpool/cli.py'),
                              'simpool.cli.fit_options': ('cli.html#fit_options', 'simpool/cli.py'),
+                             'simpool.cli.install_words': ('cli.html#install_words', 'simpool/cli.py'),
                              'simpool.cli.main': ('cli.html#main', 'simpool/cli.py'),
                              'simpool.cli.networks_of': ('cli.html#networks_of', 'simpool/cli.py'),
                              'simpool.cli.new_network': ('cli.html#new_network', 'simpool/cli.py'),

@@ -20,9 +20,9 @@ __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 
            'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run', 'settings_of',
            'class_names', 'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train',
            'run_train', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx',
-           'run_export', 'add_bench', 'run_bench', 'bf16_words', 'check_layer', 'check_packages', 'check_room',
-           'check_sources', 'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs',
-           'run_command', 'complete', 'main']
+           'run_export', 'add_bench', 'run_bench', 'bf16_words', 'check_layer', 'install_words', 'check_packages',
+           'check_room', 'check_sources', 'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser',
+           'check_outputs', 'run_command', 'complete', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -692,12 +692,14 @@ def settings_of(
     config = config_from_args(config_class(args.method), args, crops=config_from_args(MultiCrop, args))
     return config, run_facts(config)
 
+# %% ../nbs/80_cli.ipynb #3013fe54
 def class_names(
     images, # a dataset
 )->list[str]: # name of each class; without names, the numbers from 0 to the largest label
     "Name the classes of a training"
     return [str(name) for name in images.classes or range(int(max(images.label)) + 1)]
 
+# %% ../nbs/80_cli.ipynb #3b8e8656
 def supervised_options(
     args:argparse.Namespace, # options of `add_train`
     images, # a dataset
@@ -1018,22 +1020,36 @@ def check_layer(
                 remedy="" if far < 1e-3 else "another version of torch, or --device cpu")
 
 # %% ../nbs/80_cli.ipynb #9252bccd
-PACKAGES = ( # modules, what they are for, what installs them
+PACKAGES = ( # modules, what they are for, the extra that installs them; None: their own name does
     (("captum",), "gradcam_maps: Grad-CAM", "explore"),
-    (("ipywidgets",), "the explorer in JupyterLab", "explore"),
+    (("ipywidgets", "anywidget"), "the explorer in JupyterLab", "explore"),
     (("onnx", "onnxscript", "onnxruntime"), "simpool export: ONNX files and pages", "export"),
     (("faster_coco_eval",), "simpool.evaluation.detection: COCO's scores", "reproduce"),
     (("pandas", "seaborn", "scipy", "joblib"), "simpool.reproduce: the papers' tables and figures", "reproduce"),
     (("dvc", "papermill", "nbdev", "jupyterlab"), "the pipeline, and changing notebooks", "dev"),
+    (("tensorboard",), "--tensorboard, and TensorBoardLog", None),
+    (("sphinx", "myst_nb"), "make docs: the site, from a checkout", "docs"),
     (("lightly", "faiss", "sklearn"), "simpool bench: what it compares with", "bench"),
 )
 
+def install_words(
+    extra:str, # extra of pyproject.toml
+)->str: # command
+    "Say how to install an extra, from the checkout around the working directory if there is one"
+    from simpool.core import UserError, project_root
+    try:
+        return f"pip install '{os.path.relpath(project_root())}[{extra}]'"
+    except UserError:
+        return f"pip install 'simpool[{extra}]'"
+
+# %% ../nbs/80_cli.ipynb #ddd34cdd
 def check_packages()->list[dict]: # rows: what, status ("ok" or "missing"), value, remedy
     "Say which optional packages are missing, and what for"
     found = []
     for modules, purpose, extra in PACKAGES:
         absent = [m for m in modules if find_spec(m) is None]
-        remedy = f"pip install 'simpool[{extra}]', in a checkout pip install -e '.[{extra}]'" if absent else ""
+        install = install_words(extra) if extra else f"pip install {' '.join(absent)}"
+        remedy = install if absent else ""
         found.append(dict(what=", ".join(absent or modules), status="missing" if absent else "ok",
                           value=f"for {purpose}", remedy=remedy))
     return found
@@ -1064,6 +1080,8 @@ def check_room(
 # %% ../nbs/80_cli.ipynb #e75ef63e
 def check_sources()->list[dict]: # rows: what, status, value, remedy
     "Look for networks and images: those of the repository, the Hub, ImageNet"
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
     from simpool.checkpoint import find_file, kept_networks
     from simpool.core import UserError
     from simpool.maps import hub_answers
@@ -1073,13 +1091,15 @@ def check_sources()->list[dict]: # rows: what, status, value, remedy
         except UserError:
             return False
     names = kept_networks()
-    there, answers, imagenet = sum(map(is_there, names)), hub_answers(), os.environ.get("IMAGENET")
+    there, imagenet = sum(map(is_there, names)), os.environ.get("IMAGENET")
+    answers = not HF_HUB_OFFLINE and hub_answers()
+    mend = "unset HF_HUB_OFFLINE" if HF_HUB_OFFLINE else "check the connection"
     return [
         dict(what="networks", status="ok" if names and there == len(names) else "missing",
              value=f"{there} of {len(names)} names of load_checkpoint, such as dino-vit-simpool",
-             remedy="" if names and there == len(names) else "git checkout data" if names else "run it in a checkout"),
+             remedy="" if names and there == len(names) else "git checkout :/data" if names else "run in a checkout"),
         dict(what="Hub", status="ok" if answers else "missing", value="for released and pretrained weights",
-             remedy="" if answers else "only files and earlier downloads can be loaded; check the connection"),
+             remedy="" if answers else f"only files and earlier downloads can be loaded; {mend}"),
         dict(what="IMAGENET", status="ok" if imagenet else "missing", value=imagenet or "for the scale paper only",
              remedy="" if imagenet else "export IMAGENET=folder with train/ and val/")]
 
