@@ -1232,10 +1232,12 @@ def run_command(
     run = COMMANDS[args.command][1]
     if getattr(args, "json", None) != Path("-"):
         return run(args) or 0
-    with redirect_stdout(sys.stderr):
-        code = run(args) or 0
-    print(json.dumps(args.facts, indent=1, ensure_ascii=False, default=str))
-    return code
+    try:
+        with redirect_stdout(sys.stderr):
+            return run(args) or 0
+    finally: # numbers that end with an error, as those of damaged shards, are printed too
+        if hasattr(args, "facts"):
+            print(json.dumps(args.facts, indent=1, ensure_ascii=False, default=str))
 
 def complete():
     "Answer the shell's question what may come next; argcomplete then ends the process"
