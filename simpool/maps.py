@@ -279,13 +279,13 @@ def similarity_maps(
 def own_pool(
     network:nn.Module, # network of `timm.create_model`
 )->str: # "cls" or "gap"
-    "Name the pooling that shows most of a timm network: CLS where it has a class token"
-    return "cls" if has_cls(network) else "gap"
+    "Name the pooling of a timm network: CLS where its classifier reads the class token, else the average"
+    return "cls" if has_cls(network) and getattr(network, "global_pool", "token") in ("token", "") else "gap"
 
 def pretrained_network(
     name:str, # name of a timm network, with or without a tag, e.g. "vit_small_patch16_224.dino"
 )->nn.Module: # in evaluation mode
-    "Load the pretrained weights of a timm network, with the pooling they were trained for"
+    "Load the pretrained weights of a timm network, with the pooling that timm gives them"
     try:
         with torch.device("meta"): # without weights, to see what it is
             pool = own_pool(timm.create_model(name))
