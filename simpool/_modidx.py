@@ -1487,6 +1487,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.maps.principal_components': ('maps.html#principal_components', 'simpool/maps.py'),
                               'simpool.maps.show_attention': ('maps.html#show_attention', 'simpool/maps.py'),
                               'simpool.maps.show_gallery': ('maps.html#show_gallery', 'simpool/maps.py'),
+                              'simpool.maps.shown_mask': ('maps.html#shown_mask', 'simpool/maps.py'),
                               'simpool.maps.shown_picture': ('maps.html#shown_picture', 'simpool/maps.py'),
                               'simpool.maps.similarity_maps': ('maps.html#similarity_maps', 'simpool/maps.py'),
                               'simpool.maps.split_background': ('maps.html#split_background', 'simpool/maps.py'),

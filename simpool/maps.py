@@ -14,9 +14,10 @@ __all__ = ['SCALES', 'MASS', 'REGION', 'MANY', 'KINDS', 'SHOWN', 'uniform_multip
            'mass_box', 'draw_region', 'draw_truth', 'draw_map', 'label_axes', 'add_colorbar', 'tight_grid',
            'grid_options', 'map_grid', 'patch_tokens', 'similarity_maps', 'own_pool', 'pretrained_network',
            'hub_answers', 'without_waiting', 'is_timm_name', 'as_network', 'map_kinds', 'maps_of', 'heading_of',
-           'named_networks', 'ComparedMaps', 'shown_picture', 'compare_maps', 'show_attention', 'input_saliency',
-           'attention_or_saliency', 'show_gallery', 'PatchMap', 'last_map', 'grad_cam', 'check_classes', 'gradcam_maps',
-           'check_tokens', 'patch_similarity', 'principal_components', 'split_background', 'pca_rgb']
+           'named_networks', 'ComparedMaps', 'shown_picture', 'compare_maps', 'shown_mask', 'show_attention',
+           'input_saliency', 'attention_or_saliency', 'show_gallery', 'PatchMap', 'last_map', 'grad_cam',
+           'check_classes', 'gradcam_maps', 'check_tokens', 'patch_similarity', 'principal_components',
+           'split_background', 'pca_rgb']
 
 # %% ../nbs/65_maps.ipynb #e9244bed
 import socket
@@ -445,6 +446,16 @@ def compare_maps(
     return found
 
 # %% ../nbs/65_maps.ipynb #d21d7567
+def shown_mask(
+    mask, # true object (H, W) bool
+    size:tuple[int, int], # height and width of its image in pixels
+    shown:tuple[int, int], # height and width of the picture of that image
+): # the mask at the size of the picture, where it had that of the image; any other stays as it is
+    "Reduce a mask as its picture was reduced"
+    if tuple(np.shape(mask)) != size or size == shown:
+        return mask
+    return upsample(torch.as_tensor(mask)[None].float(), shown, "nearest")[0].numpy() > .5
+
 @patch
 def draw(
     self:ComparedMaps,
@@ -452,11 +463,13 @@ def draw(
     titles:list[str]=None, # one title per image
     cell:float=1.6, # side of a panel in inches
     scale:str="uniform", # "uniform": one color scale in multiples of the uniform weight; "own": each map to its maximum
-    masks:np.ndarray=None, # true objects, one (H, W) bool per picture: a contour, and the mass inside
+    masks=None, # true objects, one (H, W) bool per image in its pixels: a contour, and the mass inside
     mass:float=None, # share of the attention that the outlined mask of each map holds; None: no masks
     box:bool=False, # draw the box of each map
 ): # matplotlib figure: one row per image, the image first, then one column per heading
     "Draw pictures and maps on one color scale"
+    if masks is not None:
+        masks = [shown_mask(m, size, picture.shape[:2]) for m, size, picture in zip(masks, self.sizes, self.pictures)]
     return map_grid(self.pictures, self.maps, cell, scale, overlay, titles, masks, mass, box)
 
 # %% ../nbs/65_maps.ipynb #2c9405c4
