@@ -162,9 +162,12 @@ def open_network(
 )->tuple: # network on its device, report
     "Load the network of a command line"
     from simpool.core import pick_device
+    from simpool.maps import without_waiting
     from simpool.reproduce.cards import load_for_card
     options = dict(backbone=args.backbone, gamma=read_gamma(args.gamma), network=args.network, revision=args.revision)
-    model, report = load_for_card(args.checkpoint, card, **options)
+    is_hub_id = "/" in str(args.checkpoint) and not Path(args.checkpoint).exists()
+    with without_waiting() if is_hub_id else nullcontext():
+        model, report = load_for_card(args.checkpoint, card, **options)
     print(report, file=sys.stderr)
     return model.to(pick_device(args.device)), report
 
