@@ -1041,7 +1041,7 @@ def install_words(
     "Say how to install an extra, from the checkout around the working directory if there is one"
     from simpool.core import UserError, project_root
     try:
-        return f"pip install '{os.path.relpath(project_root())}[{extra}]'"
+        return f"pip install -e '{os.path.relpath(project_root())}[{extra}]'"
     except UserError:
         return f"pip install 'simpool[{extra}]'"
 
