@@ -21,7 +21,8 @@ EXPERIMENTS = sorted((ROOT/"nbs"/"experiments").glob("*.ipynb"))
 
 def run_alone(path, skip_flags):
     "Run a notebook in a process of its own, as a reader's kernel does"
-    code = f"from nbdev.test import test_nb; raise SystemExit(not test_nb({str(path)!r}, skip_flags={skip_flags})[0])"
+    call = f"test_nb({str(path)!r}, skip_flags={skip_flags})"
+    code = f"from nbdev.test import test_nb; raise SystemExit(not {call}[0])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     print(done.stdout[-5000:], done.stderr[-20_000:])
     return done.returncode == 0
