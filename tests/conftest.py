@@ -1,5 +1,6 @@
 """Tests call tools' `main`, which changes the process it runs in as if nothing came after."""
 import os
+import shutil
 import signal
 
 import pytest
@@ -24,3 +25,17 @@ def process_as_before():
     os.environ.update(environment)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "Chromium, which asks nothing of the network by itself"
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("there is no Chromium on this machine: no page is opened")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*quiet, "--disable-sync"])
+        yield browser
+        browser.close()

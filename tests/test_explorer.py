@@ -2,7 +2,6 @@
 import base64
 import gzip
 import re
-import shutil
 import time
 
 import numpy as np
@@ -62,19 +61,6 @@ def open_page(browser, page, **options):
         time.sleep(.1)
     assert not tab.evaluate("window.explorer.error")
     return tab, asked
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("there is no Chromium on this machine: the page is not opened")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the page is not opened")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*quiet, "--disable-sync"])
-        yield browser
-        browser.close()
 
 
 def test_maps_are_those_of_pytorch(browser, page, networks):

@@ -98,26 +98,19 @@ def wait(condition, words, seconds=40):
 
 
 @pytest.fixture(scope="module")
-def tab(lab):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("there is no Chromium on this machine: the explorer is not opened")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the explorer is not opened")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*quiet, "--disable-sync"])
-        tab = browser.new_page(viewport=dict(width=1400, height=1000))
-        tab.asked = []
-        tab.on("request", lambda request: tab.asked.append(request.url))
-        tab.set_default_timeout(60_000)
-        tab.goto(lab)
-        tab.locator(f"{OPEN} .jp-Cell").first.wait_for()
-        wait(lambda: re.search(r"\| (Idle|Busy)", tab.inner_text("#jp-main-statusbar")), "the kernel does not start")
-        tab.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        tab.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-        tab.locator(".simpool-stage figure").nth(2).wait_for()
-        yield tab
-        browser.close()
+def tab(browser, lab):
+    tab = browser.new_page(viewport=dict(width=1400, height=1000))
+    tab.asked = []
+    tab.on("request", lambda request: tab.asked.append(request.url))
+    tab.set_default_timeout(60_000)
+    tab.goto(lab)
+    tab.locator(f"{OPEN} .jp-Cell").first.wait_for()
+    wait(lambda: re.search(r"\| (Idle|Busy)", tab.inner_text("#jp-main-statusbar")), "the kernel does not start")
+    tab.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+    tab.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+    tab.locator(".simpool-stage figure").nth(2).wait_for()
+    yield tab
+    tab.close()
 
 
 def shown(tab, k):
