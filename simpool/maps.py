@@ -12,11 +12,11 @@
 # %% auto #0
 __all__ = ['SCALES', 'MASS', 'REGION', 'MANY', 'KINDS', 'SHOWN', 'uniform_multiples', 'color_limit', 'upsample', 'kept_box',
            'mass_box', 'draw_region', 'draw_truth', 'draw_map', 'label_axes', 'add_colorbar', 'tight_grid',
-           'grid_options', 'map_grid', 'patch_tokens', 'similarity_maps', 'own_pool', 'pretrained_network',
-           'hub_answers', 'without_waiting', 'is_timm_name', 'as_network', 'map_kinds', 'maps_of', 'heading_of',
-           'named_networks', 'ComparedMaps', 'shown_picture', 'compare_maps', 'shown_mask', 'show_attention',
-           'input_saliency', 'attention_or_saliency', 'show_gallery', 'PatchMap', 'last_map', 'grad_cam',
-           'check_classes', 'gradcam_maps', 'check_tokens', 'patch_similarity', 'principal_components',
+           'grid_options', 'map_grid', 'patch_tokens', 'average_similarity', 'similarity_maps', 'own_pool',
+           'pretrained_network', 'hub_answers', 'without_waiting', 'is_timm_name', 'as_network', 'map_kinds', 'maps_of',
+           'heading_of', 'named_networks', 'ComparedMaps', 'shown_picture', 'compare_maps', 'shown_mask',
+           'show_attention', 'input_saliency', 'attention_or_saliency', 'show_gallery', 'PatchMap', 'last_map',
+           'grad_cam', 'check_classes', 'gradcam_maps', 'check_tokens', 'patch_similarity', 'principal_components',
            'split_background', 'pca_rgb']
 
 # %% ../nbs/65_maps.ipynb #e9244bed
@@ -266,15 +266,21 @@ def patch_tokens(
         tokens, grid = model.tokens(x)
     return tokens.float().cpu(), tuple(grid)
 
+def average_similarity(
+    tokens:Tensor, # features of all positions of an image (..., h*w, D)
+    grid:tuple[int, int], # rows and columns of positions (h, w)
+)->Tensor: # maps (..., h, w); each sums to one
+    "Return the cosine of each position's features with their average, without its negative part"
+    cosine = F.cosine_similarity(tokens, tokens.mean(-2, keepdim=True), dim=-1).clamp(min=1e-6)
+    return (cosine/cosine.sum(-1, keepdim=True)).unflatten(-1, grid)
+
 def similarity_maps(
     model:nn.Module, # network from `create_model`
     images, # images in any form that `to_batch` takes
     size:int|tuple[int, int]=None, # resize first: shorter side in pixels, or (h, w)
 )->Tensor: # maps (B, h, w) on the CPU; each sums to one
-    "Return the cosine of each position's features with their average, without its negative part"
-    tokens, grid = patch_tokens(model, images, size)
-    cosine = F.cosine_similarity(tokens, tokens.mean(1, keepdim=True), dim=-1).clamp(min=1e-6)
-    return (cosine/cosine.sum(1, keepdim=True)).unflatten(1, grid)
+    "Return the `average_similarity` of the features of each image"
+    return average_similarity(*patch_tokens(model, images, size))
 
 # %% ../nbs/65_maps.ipynb #c76bf5f6
 def own_pool(

@@ -218,6 +218,26 @@ def test_ablations(project, results, monkeypatch):
     assert (at.gain["as chosen"], (results/"ablations"/"figure.png").stat().st_size > 5000) == (0, True)
 
 
+def test_ablations_of_the_methods(project, results, monkeypatch):
+    "Every variant differs from the recipe in what its name says: its targets tell"
+    small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, seeds=[0], workers=2)
+    names = ["as chosen", "no sharpening", "K 32", "Sinkhorn, copy of the student", "previous epoch", "batches of 128"]
+    run(project, "ablations_dino", monkeypatch, only=names, **small)
+    rows = [json.loads(f.read_text()) for f in (project/"runs"/"scratch"/"ablations_dino").glob("*.json")]
+    entropies = sorted(row["teacher_entropy"] for row in rows)
+    assert len(rows) == len(names) and entropies[-1] > math.log(32) > entropies[-2], "flat targets over 128 prototypes"
+    table, facts = read_table(results/"ablations_dino")
+    assert set(table.variant) == set(names) and "out_dim=128" in facts["recipe"]
+    names = ["as chosen", "no mask", "16 columns per target", "no teacher", "no balancing"]
+    run(project, "ablations_bam", monkeypatch, only=names, **small)
+    table, facts = read_table(results/"ablations_bam")
+    at = table[(table.measure == "knn") & (table.split == "test")].set_index("variant")
+    assert list(at.index) == names
+    assert at.gain["no mask"] == pytest.approx(at.value["no mask"] - at.value["as chosen"], abs=1e-3)
+    rows = [json.loads(f.read_text()) for f in (project/"runs"/"scratch"/"ablations_bam").glob("*.json")]
+    assert any(row["target_entropy"] < math.log(16) for row in rows), "16 columns have at most ln 16"
+
+
 def check_table_2(results, knn):
     "It has the classifier's accuracy, the k-NN of the k-NN table, and the paper's numbers"
     table, _ = read_table(results/"table_2")

@@ -65,7 +65,9 @@ def execute(path, slow=True):
             cell.source = cell.source if slow or not flagged(cell, "slow") else ""
     where = dict(metadata=dict(path=str(path.parent)))
     try:
-        NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
+        quiet = ["--log-level=ERROR"] # each kernel would warn of TCP, which does not leave this machine
+        NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where,
+                       extra_arguments=quiet).execute()
     except CellExecutionError:
         pass # the cell shows its error
     except (CellTimeoutError, DeadKernelError) as e:

@@ -132,7 +132,8 @@ def execute(notebook, out, given, position=0, threads=0):
         papermill.execute_notebook(
             str(notebook), str(out), given, kernel_name="python3", progress_bar=False, cwd=str(ROOT),
             stdout_file=sys.stdout, stderr_file=sys.stderr, on_cell_start=stop_between_cells,
-            shutdown_kernel="immediate") # all is written by then, and an orderly shutdown takes two seconds
+            shutdown_kernel="immediate", # all is written by then, and an orderly shutdown takes two seconds
+            extra_arguments=["--log-level=ERROR"]) # each kernel would warn of TCP, which does not leave this machine
     except papermill.PapermillExecutionError as e:
         failed = out.with_suffix(".failed.ipynb")
         out.replace(failed)

@@ -9,7 +9,8 @@ under one recipe."""
 
 # %% auto #0
 __all__ = ['WIDTH', 'STYLE', 'COLORS', 'MARKERS', 'color_of', 'draw_map', 'draw_column', 'show_map_groups', 'show_bars',
-           'show_dumbbells', 'slope', 'show_slopes', 'show_curves', 'show_square', 'draw_ratios', 'show_ratios']
+           'show_dumbbells', 'show_gains', 'slope', 'show_slopes', 'show_curves', 'show_square', 'draw_ratios',
+           'show_ratios']
 
 # %% ../../nbs/72_reproduce.plots.ipynb #386e5e09
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from ..pools import pool_entry
 from .paper import FIGURE_3
 
 # %% ../../nbs/72_reproduce.plots.ipynb #04e3c52c
@@ -147,6 +149,30 @@ def show_dumbbells(
         ax.plot(paper, rows, "x", color=COLORS["paper"], label="paper")
         ax.set(yticks=rows, yticklabels=names, ylim=(len(names)-.4, -.6), xlabel=xlabel)
         fig.legend(ncols=3, loc="outside upper center")
+    plt.close(fig)
+    return fig
+
+# %% ../../nbs/72_reproduce.plots.ipynb #0adc9374
+def show_gains(
+    table:pd.DataFrame, # columns variant, pool, split, measure, gain and interval, as `compare_variants` gives
+    measures:dict[str, str], # measure -> label of the horizontal axis; one panel for each of them and each split
+    recipe:str="as chosen", # variant that all others are compared with; it has no row in the figure
+): # a matplotlib figure
+    "Draw the difference of each variant from the recipe"
+    names = [v for v in table.variant.unique() if v != recipe]
+    panels = [(m, s) for m in measures for s in table.split.unique()]
+    with plt.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 1 + .28*len(names)), sharey=True)
+        for ax, (measure, split) in zip(axes, panels):
+            chosen = table[(table.measure == measure) & (table.split == split)]
+            for shift, (pool, at) in zip((-.12, .12), chosen.groupby("pool", sort=False)):
+                at, label = at.set_index("variant").reindex(names), pool_entry(pool).label
+                ax.errorbar(at.gain, np.arange(len(names)) + shift, xerr=at.interval.fillna(0), fmt="o", ms=3, lw=1,
+                            color=color_of(label), label=label)
+            ax.axvline(0, color="k", lw=.8, ls=":")
+            ax.set(title=split, xlabel=measures[measure], yticks=range(len(names)), yticklabels=names)
+        axes[0].invert_yaxis()
+        fig.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside upper center")
     plt.close(fig)
     return fig
 
