@@ -12,8 +12,8 @@ The network is not changed: its features are computed once, by `simpool.evaluati
 # %% auto #0
 __all__ = ['ROWS', 'LEARNING_RATES', 'FLOAT32_TOL', 'accuracy', 'LinearHeads', 'load_heads', 'check_training', 'StackedSGD',
            'RunningNorm', 'check_sgd', 'start_sgd', 'epoch_order', 'as_heads', 'validate', 'train_epoch', 'fit_linear',
-           'LogisticLoss', 'descend', 'minimize', 'default_path', 'fit_logistic', 'hold_out', 'choose_and_test',
-           'choose_few', 'read_list', 'fit_few', 'low_shot']
+           'LogisticLoss', 'search_twice', 'Arrived', 'descend', 'minimize', 'default_path', 'first_guess',
+           'fit_logistic', 'hold_out', 'choose_and_test', 'choose_few', 'read_list', 'fit_few', 'low_shot']
 
 # %% ../../nbs/52_evaluation.linear.ipynb #f556dd2b
 import math
@@ -390,7 +390,25 @@ def __call__(
 # %% ../../nbs/52_evaluation.linear.ipynb #acc6fcac
 FLOAT32_TOL = 1e-6 # a smaller distance from the minimum may drown in float32's rounding
 
+# %% ../../nbs/52_evaluation.linear.ipynb #2226bb1e
+def search_twice(
+    scaled:torch.nn.Parameter, # variables in which the curvature is about one; moved in place
+    closure, # function without arguments that sets the gradient and returns the loss
+    max_iter:int, # largest number of steps
+):
+    "Take a first step of L-BFGS as long as the gradient, then the others"
+    change = 1e-10*float(closure()) # a smaller one is none
+    lr = max(1., float(scaled.grad.abs().sum())) # PyTorch divides the first step by this sum
+    search = torch.optim.LBFGS([scaled], lr=lr, max_iter=1, max_eval=max_iter, tolerance_grad=0,
+                               tolerance_change=change, history_size=10, line_search_fn="strong_wolfe")
+    search.step(closure)
+    search.param_groups[0].update(lr=1., max_iter=max_iter)
+    search.step(closure)
+
 # %% ../../nbs/52_evaluation.linear.ipynb #5abd5ed3
+class Arrived(Exception):
+    "Leave the search: the minimum is near"
+
 def descend(
     objective:LogisticLoss, # what to minimize
     scaled:torch.nn.Parameter, # weights and biases divided by `scale` (classes, D+1) float64; moved in place
@@ -400,23 +418,21 @@ def descend(
     max_iter:int, # largest number of steps
 )->tuple[Tensor, bool]: # sums of p (1 - p) (classes,); whether the minimum was reached
     "Take steps of L-BFGS until the minimum is near, or nothing is gained"
-    now, losses = {}, [math.inf]
+    now = {}
     def closure():
-        weight, bias = (scaled.detach()*scale).to(scale.dtype).split([scale.shape[1] - 1, 1], 1)
-        loss, dw, db, now["spread"] = objective(weight, bias[:, 0], C)
-        scaled.grad = torch.cat([dw, db[:, None]], 1).double()*scale
-        return torch.tensor(loss, dtype=torch.float64)
-    search = torch.optim.LBFGS([scaled], max_iter=4, max_eval=max_iter, tolerance_grad=0, tolerance_change=0,
-                               history_size=10, line_search_fn="strong_wolfe")
-    while len(losses) <= max_iter//4: # four steps, then a look at the gradient
-        search.step(closure)
-        losses.append(float(closure()))
-        if scaled.grad.norm().square()/2 <= tol*losses[-1]:
-            return now["spread"], True
-        if losses[-1] >= losses[-2]*(1 - 1e-9):
-            break # no progress
+        if not torch.equal(scaled, now.get("at", scaled[:0])): # else asked again, where one search ends and one begins
+            weight, bias = (scaled.detach()*scale).to(scale.dtype).split([scale.shape[1] - 1, 1], 1)
+            loss, dw, db, now["spread"] = objective(weight, bias[:, 0], C)
+            scaled.grad = torch.cat([dw, db[:, None]], 1).double()*scale
+            now.update(at=scaled.detach().clone(), loss=torch.tensor(loss, dtype=torch.float64))
+            if scaled.grad.norm().square()/2 <= tol*loss:
+                raise Arrived
+        return now["loss"]
+    try:
+        search_twice(scaled, closure, max_iter)
+    except Arrived:
+        return now["spread"], True
     return now["spread"], False
-
 
 # %% ../../nbs/52_evaluation.linear.ipynb #ccddfba3
 def minimize(
@@ -428,7 +444,7 @@ def minimize(
 )->tuple[Tensor, Tensor, Tensor]: # weights, biases, and sums of p (1 - p) at the optimum
     "Find the optimum by L-BFGS in variables that are scaled by the curvature"
     check_setting("tol", tol, float, 1e-12, 1)
-    check_setting("max_iter", max_iter, int, 4, math.inf) # `descend` looks at the gradient after four
+    check_setting("max_iter", max_iter, int, 1, math.inf)
     weight, bias, spread = start
     scale = torch.cat([C*spread[:, None]*objective.curvature + 1, C*spread[:, None] + 1e-6], 1).rsqrt()
     scaled = torch.nn.Parameter((torch.cat([weight, bias[:, None]], 1)/scale).double()) # steps may be tiny or huge
@@ -446,6 +462,18 @@ def default_path(
     "Choose a path of C from almost no learning to almost no penalty, whatever the scale of the features"
     return np.logspace(-2, 4, 20)/float(objective.curvature.sum().clamp(min=1e-12))
 
+# %% ../../nbs/52_evaluation.linear.ipynb #99ba7933
+def first_guess(
+    found:list[tuple[Tensor, Tensor, Tensor]], # weights, biases, sums of p (1 - p): zero, then the optima
+    path:list[float], # penalties C of the optima, and of the next one
+)->tuple[Tensor, Tensor, Tensor]: # weights, biases, and sums of p (1 - p) to begin with
+    "Continue the last two optima in a straight line over log C, by no more than their distance"
+    if len(found) < 3 or path[-2] == path[-3]:
+        return found[-1]
+    far = min(1., math.log(path[-1]/path[-2])/math.log(path[-2]/path[-3]))
+    (weight, bias, spread), before = found[-1], found[-2]
+    return weight + far*(weight - before[0]), bias + far*(bias - before[1]), spread
+
 # %% ../../nbs/52_evaluation.linear.ipynb #e3a48bc8
 def fit_logistic(
     x:Tensor, # training features (n, D)
@@ -454,7 +482,7 @@ def fit_logistic(
     x_val:Tensor=None, # features of a validation set (m, D); None: none
     y_val:Tensor=None, # its class ids (m,)
     tol:float=1e-6, # accepted distance of the loss from its minimum, as an estimated share of it
-    max_iter:int=200, # largest number of steps per value, four or more; without a penalty the optimum may be far away
+    max_iter:int=200, # largest number of steps per value; without a penalty the optimum may be far away
 )->LinearHeads: # one classifier per value, in ascending order of `.C`
     "Fit multinomial logistic regression for a path of penalties: scikit-learn's objective, C times the sum of losses"
     x, column, classes = check_training(x, y)
@@ -463,12 +491,12 @@ def fit_logistic(
     for value in path.tolist():
         check_setting("C", value, float, 1e-30, 1e30)
     weight, bias = x.new_zeros(len(classes), x.shape[1]).float(), x.new_zeros(len(classes)).float()
-    found, state = [], (weight, bias, objective(weight, bias, 1.)[3])
-    for value in progress(path.tolist(), "logistic regression"):
-        state = minimize(objective, state, value, tol, max_iter)
-        turned = state[0].double() @ objective.axes.T
-        found.append((turned.float(), (state[1] - turned @ objective.mean).float()))
-    heads = LinearHeads(*map(torch.stack, zip(*found)), classes, dict(C=path))
+    states = [(weight, bias, objective(weight, bias, 1.)[3])]
+    for i, value in enumerate(progress(path.tolist(), "logistic regression")):
+        states.append(minimize(objective, first_guess(states, path[:i+1].tolist()), value, tol, max_iter))
+    turned = [weight.double() @ objective.axes.T for weight, _, _ in states[1:]]
+    biases = [bias - weight @ objective.mean for (_, bias, _), weight in zip(states[1:], turned)]
+    heads = LinearHeads(torch.stack(turned).float(), torch.stack(biases).float(), classes, dict(C=path))
     if x_val is not None:
         heads.history = validate(heads, x_val, y_val)[None]
     return heads
