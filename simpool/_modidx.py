@@ -1818,6 +1818,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.class_vectors': ( 'reproduce.bench.html#class_vectors',
                                                                                     'simpool/reproduce/bench.py'),
+                                         'simpool.reproduce.bench.commits_of': ( 'reproduce.bench.html#commits_of',
+                                                                                 'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.crop_batch': ( 'reproduce.bench.html#crop_batch',
                                                                                  'simpool/reproduce/bench.py'),
                                          'simpool.reproduce.bench.decoders': ( 'reproduce.bench.html#decoders',

@@ -369,3 +369,11 @@ def test_the_benchmark(project, monkeypatch):
     said = " ".join(r["what"] for r in facts["reached"])
     assert all(words in said for words in ("slowest of", "optimizer and average", "saved activations"))
     assert all((folder/f"{name}.png").stat().st_size > 5000 for name in ("bench", "layer", "sweep"))
+    facts["parts"]["loss"]["commit"] = "earlier"
+    (folder/"bench.json").write_text(json.dumps(facts))
+    run(project, "bench", monkeypatch, parts=["optimizer"], own_process=False) # the others stay as they are
+    again, new = pd.read_csv(folder/"bench.csv"), json.loads((folder/"bench.json").read_text())
+    assert again[again.part != "optimizer"].equals(table[table.part != "optimizer"])
+    assert new["parts"]["loss"]["commit"] == "earlier" and new["parts"]["optimizer"] == facts["parts"]["optimizer"]
+    assert {r["what"]: r["here"] for r in new["reached"] if r["part"] != "optimizer"} == {
+        r["what"]: r["here"] for r in facts["reached"] if r["part"] != "optimizer"}

@@ -20,7 +20,7 @@ __all__ = ['PEERS', 'TOLERANCES', 'SHARES', 'CLOSE', 'f32', 'bf16', 'SIZES', 'TI
            'sklearn_search', 'knn_contenders', 'bench_knn', 'feature_vectors', 'logistic_value', 'reach_loss',
            'sklearn_settings', 'fit_sklearn', 'path_losses', 'our_tolerance', 'logistic_contenders', 'bench_logistic',
            'bench_linear', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part', 'check_request',
-           'run_in_process', 'bench', 'printed_row', 'format_bench', 'goals_page']
+           'run_in_process', 'bench', 'printed_row', 'format_bench', 'commits_of', 'goals_page']
 
 # %% ../../nbs/76_reproduce.bench.ipynb #4dc8b115
 import copy
@@ -1094,6 +1094,17 @@ def format_bench(
     return "\n\n".join(tables)
 
 # %% ../../nbs/76_reproduce.bench.ipynb #a31672ce
+def commits_of(
+    facts:dict, # content of a bench.json
+)->str: # e.g. "commit abc, 2026-01-01 (layer, knn); commit def, 2026-02-01 (linear)"
+    "Say with which code, and when, each part was measured"
+    found = {}
+    for part, source in facts.get("parts", {}).items():
+        found.setdefault(f"commit {source['commit']}, {source['date']}", []).append(part)
+    if len(found) < 2:
+        return f"commit {facts['commit']}, {facts['date']}, {facts['minutes']:.0f} minutes"
+    return "; ".join(f"{words} ({', '.join(parts)})" for words, parts in found.items())
+
 def goals_page(
     folder:Path, # results/bench: one folder per processor, each with a bench.json
 )->str: # Markdown
@@ -1104,9 +1115,8 @@ def goals_page(
         for r in facts["reached"]:
             rows.setdefault(r["what"], {"times as fast": r["what"], "goal": r["goal"]})[name] = r["here"]
     table = [dict.fromkeys(["times as fast", "goal", *runs], "-") | row for row in rows.values()]
-    sources = [f"- `{name}`: {f['machine']}, commit {f['commit']}, {f['date']}, {f['minutes']:.0f} minutes, "
-               f"torch {f['torch']}" for name, f in runs.items()]
-    words = "Median and quartiles of ratios, measured in alternation in one run."
+    sources = [f"- `{name}`: {f['machine']}, torch {f['torch']}, {commits_of(f)}" for name, f in runs.items()]
+    words = "Median and quartiles of ratios, measured in alternation, each part in one run."
     goals = format_rows(table, markdown=True) if table else "Nothing that has a goal was measured."
     parts = ["# Speed by processor", "", words, "", goals, "", *sources, ""]
     return "\n".join(parts)
