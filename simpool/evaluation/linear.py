@@ -353,7 +353,7 @@ class LogisticLoss:
         n_classes:int, # number of classes
     ):
         self.x, self.column, self.n_classes, self.evaluations = x, column, n_classes, 0
-        self.rows = max(256, 2**23//n_classes) # scores of so many rows fit a CPU's cache
+        self.rows = max(256, (2**21 if x.device.type == "cpu" else 2**23)//n_classes) # whose scores fit a CPU's cache
         blocks = x.split(ROWS)
         self.mean = sum(block.double().sum(0) for block in blocks)/len(x)
         moment = sum(block.float().T @ block.float() for block in blocks).double()/len(x)
