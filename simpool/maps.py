@@ -266,6 +266,7 @@ def patch_tokens(
         tokens, grid = model.tokens(x)
     return tokens.float().cpu(), tuple(grid)
 
+# %% ../nbs/65_maps.ipynb #03955098
 def average_similarity(
     tokens:Tensor, # features of all positions of an image (..., h*w, D)
     grid:tuple[int, int], # rows and columns of positions (h, w)
@@ -274,6 +275,7 @@ def average_similarity(
     cosine = F.cosine_similarity(tokens, tokens.mean(-2, keepdim=True), dim=-1).clamp(min=1e-6)
     return (cosine/cosine.sum(-1, keepdim=True)).unflatten(-1, grid)
 
+# %% ../nbs/65_maps.ipynb #e8b8a40b
 def similarity_maps(
     model:nn.Module, # network from `create_model`
     images, # images in any form that `to_batch` takes

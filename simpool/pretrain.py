@@ -10,7 +10,7 @@ The teacher is a running average of the student. Views, schedules, optimizer and
 # %% auto #0
 __all__ = ['COUNTS', 'DIVISORS', 'RANGES', 'COMPILE_MODES', 'execution_setting', 'PretrainConfig', 'DINOConfig', 'BAMConfig',
            'SelfDistillation', 'pick_packing', 'cut_views', 'pooling_entropy', 'Measurement', 'cut_groups', 'DINOTask',
-           'BAMTask', 'run_facts', 'trainable_names', 'set_trainable', 'pretrain']
+           'BAMTask', 'task_of', 'run_facts', 'trainable_names', 'set_trainable', 'pretrain']
 
 # %% ../nbs/48_pretrain.ipynb #c2e3e293
 import copy
@@ -449,12 +449,19 @@ class BAMTask(SelfDistillation):
             nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip_grad)
 
 # %% ../nbs/48_pretrain.ipynb #0d52fc48
+def task_of(
+    config:PretrainConfig, # settings
+)->type: # class of the step
+    "Choose the step that settings are meant for"
+    return BAMTask if isinstance(config, BAMConfig) else DINOTask
+
 def run_facts(
     config:PretrainConfig, # settings
+    task_class:type=None, # class of the step; None: the one of the settings
 )->dict: # the settings that decide what is computed
     "Return the settings without those that may change between interruption and resumption"
-    values = asdict(config)
-    return {f.name: values[f.name] for f in fields(config) if not f.metadata.get("how")}
+    values, own = asdict(config), dict(task=task_class.__name__) if task_class else {}
+    return own | {f.name: values[f.name] for f in fields(config) if not f.metadata.get("how")}
 
 # %% ../nbs/48_pretrain.ipynb #361cb7cf
 def trainable_names(
@@ -487,14 +494,14 @@ def pretrain(
     run_dir:str|Path=None, # folder for the checkpoint of an interrupted run; None: no checkpoint
     num_workers:int=None, # processes that cut views; None: chosen by `pick_workers`
     desc:str="pre-training", # label of the progress bar
+    task_class:type=None, # class of the step, a subclass of `DINOTask` or `BAMTask`; None: the one of the settings
     **options, # of `fit`, from every_s on, e.g. resume_from, max_steps, or max_hours of `Upkeep`
 )->tuple[nn.Module, list[dict]]: # teacher's backbone (or the student's) in evaluation mode; log, one row per epoch
     "Pre-train without labels by DINO (papers.md 2.1) or BAM (papers.md 3.1)"
-    trainable = trainable_names(model)
-    device, facts = torch.device(device), run_identity(model, images, run_facts(config), seed) if run_dir else None
-    task_class = BAMTask if isinstance(config, BAMConfig) else DINOTask
+    trainable, made_of, device = trainable_names(model), run_facts(config, task_class), torch.device(device)
+    facts = run_identity(model, images, made_of, seed) if run_dir else None
     with processes(device) as device:
-        task = task_class(model, config, len(images)//config.batch_size, device)
+        task = (task_class or task_of(config))(model, config, len(images)//config.batch_size, device)
         decoded, share = decode_to(images, config.crops.min_size), own_share(config.batch_size)
         batches = DeterministicBatches(decoded, task.collate, config.batch_size, seed, share)
         num_workers = pick_workers(device) if num_workers is None else num_workers

@@ -223,19 +223,23 @@ def test_ablations_of_the_methods(project, results, monkeypatch):
     small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, seeds=[0], workers=2)
     names = ["as chosen", "no sharpening", "K 32", "Sinkhorn, copy of the student", "previous epoch", "batches of 128"]
     run(project, "ablations_dino", monkeypatch, only=names, **small)
-    rows = [json.loads(f.read_text()) for f in (project/"runs"/"scratch"/"ablations_dino").glob("*.json")]
-    entropies = sorted(row["teacher_entropy"] for row in rows)
-    assert len(rows) == len(names) and entropies[-1] > math.log(32) > entropies[-2], "flat targets over 128 prototypes"
     table, facts = read_table(results/"ablations_dino")
+    ends = {name: facts["entropies"][name] for name in names}
+    assert ends["no sharpening"]["teacher_entropy"] > .9*math.log(128) > 4*ends["as chosen"]["teacher_entropy"]
+    assert ends["K 32"]["limit"] == pytest.approx(math.log(32), abs=1e-3)
+    assert ends["K 32"]["marginal_entropy"] < math.log(32) < ends["Sinkhorn, copy of the student"]["marginal_entropy"]
     assert set(table.variant) == set(names) and "out_dim=128" in facts["recipe"]
+    told = table[(table.measure == "knn") & (table.split == "test")].set_index("variant").paper
+    assert told["previous epoch"] == pytest.approx(66.6 - 72.8) and math.isnan(told["K 32"])
     names = ["as chosen", "no mask", "16 columns per target", "no teacher", "no balancing"]
     run(project, "ablations_bam", monkeypatch, only=names, **small)
     table, facts = read_table(results/"ablations_bam")
     at = table[(table.measure == "knn") & (table.split == "test")].set_index("variant")
     assert list(at.index) == names
     assert at.gain["no mask"] == pytest.approx(at.value["no mask"] - at.value["as chosen"], abs=1e-3)
-    rows = [json.loads(f.read_text()) for f in (project/"runs"/"scratch"/"ablations_bam").glob("*.json")]
-    assert any(row["target_entropy"] < math.log(16) for row in rows), "16 columns have at most ln 16"
+    ends = {name: facts["entropies"][name]["target_entropy"] for name in names}
+    assert ends["16 columns per target"] < math.log(16) < ends["as chosen"], "16 columns have at most ln 16"
+    assert ends["no mask"] != ends["as chosen"] != ends["no teacher"] != ends["no balancing"]
 
 
 def check_table_2(results, knn):

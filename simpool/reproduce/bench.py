@@ -1105,6 +1105,7 @@ def commits_of(
         return f"commit {facts['commit']}, {facts['date']}, {facts['minutes']:.0f} minutes"
     return "; ".join(f"{words} ({', '.join(parts)})" for words, parts in found.items())
 
+# %% ../../nbs/76_reproduce.bench.ipynb #fa3931cb
 def goals_page(
     folder:Path, # results/bench: one folder per processor, each with a bench.json
 )->str: # Markdown

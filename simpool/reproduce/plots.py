@@ -162,17 +162,18 @@ def show_gains(
     names = [v for v in table.variant.unique() if v != recipe]
     panels = [(m, s) for m in measures for s in table.split.unique()]
     with plt.rc_context(STYLE):
-        fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 1 + .28*len(names)), sharey=True)
-        for ax, (measure, split) in zip(axes, panels):
+        fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 1 + .28*len(names)), sharey=True, squeeze=False)
+        for ax, (measure, split) in zip(axes[0], panels):
             chosen = table[(table.measure == measure) & (table.split == split)]
-            for shift, (pool, at) in zip((-.12, .12), chosen.groupby("pool", sort=False)):
+            pools = chosen.groupby("pool", sort=False)
+            for i, (pool, at) in enumerate(pools):
                 at, label = at.set_index("variant").reindex(names), pool_entry(pool).label
-                ax.errorbar(at.gain, np.arange(len(names)) + shift, xerr=at.interval.fillna(0), fmt="o", ms=3, lw=1,
-                            color=color_of(label), label=label)
+                ax.errorbar(at.gain, np.arange(len(names)) + .24*(i - (len(pools) - 1)/2), xerr=at.interval.fillna(0),
+                            fmt="o", ms=3, lw=1, color=color_of(label), label=label)
             ax.axvline(0, color="k", lw=.8, ls=":")
             ax.set(title=split, xlabel=measures[measure], yticks=range(len(names)), yticklabels=names)
-        axes[0].invert_yaxis()
-        fig.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside upper center")
+        axes[0, 0].invert_yaxis()
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=6, loc="outside upper center")
     plt.close(fig)
     return fig
 
