@@ -77,7 +77,7 @@ MEASURED = { # backbone -> images per second of one H200: with the colors of the
     "vit_small_patch16_224": (648.8, 1331.),
     "resnet50": (669.6, 978.),
 }
-CORE_VIEWS = 134. # images per second and core: photos of 500 px to eight views, colors included (AMD EPYC)
+CORE_VIEWS = 110.1 # images per second and core: photos of 500 px to eight views, colors included (AMD EPYC)
 DINO_T8 = 12.9, 64 # GB per GPU and images per GPU, 2 x 224 and 6 x 96 pixels (papers.md 2.3, Table 8)
 
 # %% ../nbs/69_advise.ipynb #c82a405c
