@@ -859,7 +859,8 @@ def bench_logistic(
         contenders, least = logistic_contenders(x, y, n_penalties)
         losses = {name: path_losses(fit(), x, y) for name, fit in contenders.items()}
         seconds = time_contenders(contenders, rounds)
-        case = f"logistic regression, {n_penalties} penalties, {n_classes} classes"
+        penalties = f"{n_penalties} penalties" if n_penalties > 1 else "1 penalty"
+        case = f"logistic regression, {penalties}, {n_classes} classes"
         found = as_rows(seconds, "scikit-learn", part="linear", case=case, n=n, D=dim)
         rows += [r | dict(gap=max(losses[r["contender"]][C]/least[C] - 1 for C in least)) for r in found]
     return rows
@@ -876,10 +877,10 @@ def bench_linear(
     many = tuple(float(f"{m}e{e}") for e in range(-5, -1) for m in range(1, 9)) # 32 learning rates
     for n, dim, n_classes in sgd:
         x, y = feature_vectors(n, dim, n_classes)
-        contenders = {f"{len(rates)} setting(s)": partial(fit_linear, x, y, lr=rates, epochs=1)
-                      for rates in (many[:1], many)}
+        contenders = {name: partial(fit_linear, x, y, lr=rates, epochs=1)
+                      for name, rates in {"one setting": many[:1], "32 settings": many}.items()}
         seconds = time_contenders(contenders, rounds)
-        rows += as_rows(seconds, "1 setting(s)", part="linear", case=f"SGD, an epoch, {n_classes} classes", n=n, D=dim)
+        rows += as_rows(seconds, "one setting", part="linear", case=f"SGD, an epoch, {n_classes} classes", n=n, D=dim)
     return rows
 
 

@@ -269,18 +269,21 @@ def draw_ratios(
     cases:list[str], # one per row of the plot, top to bottom
 ):
     "Draw the ratios of every contender as dots with their quartiles, on a logarithmic axis"
-    relatives = {} # contenders of the same color, told apart by their markers
+    used = {} # color -> markers: contenders of the same color differ in their markers
     for k, (contender, rows) in enumerate(table.groupby("contender", sort=False)):
         place = [cases.index(c) + .14*(k - (table.contender.nunique()-1)/2) for c in rows.case]
         error = [(rows.ratio-rows.low).clip(0), (rows.high-rows.ratio).clip(0)]
         color = color_of(contender)
-        same = relatives.setdefault(color, [])
-        same.append(contender)
-        marker = MARKERS.get(contender.split()[0], "o") if len(same) == 1 else "os^vP*X<>"[len(same)-2]
+        markers = used.setdefault(color, [])
+        usual = MARKERS.get(contender.split()[0], "o")
+        marker = next(m for m in (usual, *"os^vP*X<>") if m not in markers)
+        markers.append(marker)
         ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color, lw=1, ms=4.5, label=contender)
     ax.axvline(1, color=".7", lw=.8, zorder=0)
     ax.set_xscale("log")
-    ticks = [t for t in (.2, .5, 1, 2, 5, 10, 20, 50, 100, 200) if table.ratio.min()/1.5 < t < table.ratio.max()*1.5]
+    low, high = min(1, table.low.min()), max(1, table.high.max())
+    steps = (.6, .8, 1, 1.2, 1.5) if high < 2*low else (.02, .05, .1, .2, .5, 1, 2, 5, 10, 20, 50, 100, 200)
+    ticks = [t for t in steps if low/1.2 < t < high*1.2]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
 
