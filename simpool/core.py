@@ -439,7 +439,8 @@ def machine_slug(
     machine:str, # description, as `machine` gives it
 )->str: # "amd-epyc-avx-512-bf16"
     "Name the folder for results that hold on one kind of machine"
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r", \d+ cores", "", machine.lower())).strip("-")
+    kind = re.sub(r", \d+ cores|\(r\)|\(tm\)|processor", "", machine.lower())
+    return re.sub(r"[^a-z0-9]+", "-", kind).strip("-")
 
 # %% ../nbs/00_core.ipynb #6a0bc506
 def provenance(

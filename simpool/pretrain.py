@@ -33,6 +33,7 @@ from .bam import BAMHead, BAMLoss, freeze_stem, has_positions
 from .core import UserError, autocast, check_settings, pick_workers
 from .data.images import decode_to
 from .data.multicrop import MultiCrop
+from .data.transforms import BatchRandom
 from .dino import DINOHead, DINOLoss, ema_update
 from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .model import can_pack
@@ -208,14 +209,14 @@ def cut_views(
     device:torch.device, # device of the training
     images:list, # PIL images of a batch
     labels:list, # their labels; not used
-    rng:np.random.Generator, # source of randomness
+    draws:BatchRandom, # random numbers of the batch
 )->list[Tensor]: # for each view (B, C, size, size) uint8
     "Cut the views of a batch; runs in the loader's processes"
-    return crops.crop_views(images, rng, device)
+    return crops.crop_views(images, draws, device)
 
 # %% ../nbs/48_pretrain.ipynb #cf906f85
 @patch(as_prop=True)
-def collate(self:SelfDistillation): # function (images, labels, rng) -> views
+def collate(self:SelfDistillation): # function (images, labels, draws) -> views
     "Return what the loader's processes do; it holds the settings only, not the networks"
     return partial(cut_views, self.config.crops, self.device)
 

@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 
 from .core import UserError, autocast, check_settings
 from .data.augment import Augmentation, augment_batch, check_augmentation
-from .data.transforms import Outline, color_ops, in_color, jitter_uint8, normalize, random_crop, stack_images
+from .data.transforms import BatchRandom, color_ops, in_color, jitter_uint8, normalize, random_crop, stack_images
 from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .precision import Precision
@@ -118,18 +118,22 @@ def weight_groups(self:SupervisedTask)->list[dict]: # groups for an optimizer, e
 def cut_crops(
     config:SupervisedConfig, # size, scale and color jitter
     device:torch.device, # device of the training; on a CPU the colors are changed here
-    images, # list of PIL images; outlines among them are left out
-    labels, # list of class ids
-    rng, # numpy generator of this batch
+    images:list, # PIL images
+    labels:list, # class ids
+    draws:BatchRandom, # random numbers of the batch
 )->tuple[Tensor, Tensor]: # crops (B, C, size, size) uint8, labels (B,)
     "Cut random resized crops, mirrored or not, and on a CPU change their colors"
-    crops = [random_crop(rng, in_color(im), config.crop_size, config.crop_scale) for im in images]
-    if device.type == "cpu":
-        crops = [jitter_uint8(c, rng, config.jitter, p_gray=0.) if c.shape[2] == 3 else c for c in crops]
-    return stack_images(crops), torch.tensor([y for im, y in zip(images, labels) if not isinstance(im, Outline)])
+    crops = []
+    for i, image in enumerate(images):
+        rng = draws.of_view(i)
+        crop = random_crop(rng, in_color(image), config.crop_size, config.crop_scale)
+        if device.type == "cpu" and crop.shape[2] == 3:
+            crop = jitter_uint8(crop, rng, config.jitter, p_gray=0.)
+        crops.append(crop)
+    return stack_images(crops), torch.tensor(labels)
 
 @patch(as_prop=True)
-def collate(self:SupervisedTask): # function (images, labels, rng) -> crops, or augmented images; labels
+def collate(self:SupervisedTask): # function (images, labels, draws) -> crops, or augmented images; labels
     "Return what the loader's processes do; it holds the settings only, not the network"
     if self.config.by_timm:
         return partial(augment_batch, self.config, self.network.stats, self.network.num_classes)

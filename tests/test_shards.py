@@ -106,7 +106,7 @@ def test_each_sample_is_seen_once_per_epoch_though_requests_fail(server, photos,
         def step(self, batch, step, epoch):
             seen.extend((epoch, names[pixels]) for pixels in batch)
             return dict(loss=torch.tensor(0.))
-    batches = DeterministicBatches(images, lambda im, y, rng: [np.asarray(i).tobytes() for i in im], 16, 0)
+    batches = DeterministicBatches(images, lambda im, y, draws: [np.asarray(i).tobytes() for i in im], 16, 0)
     log = fit(Task(), batches, 3, num_workers=num_workers)
     assert sorted(seen) == [(epoch, i) for epoch in range(3) for i in range(96)]
     assert len(handler.failed) > 5 and all("unreadable" not in row for row in log)

@@ -18,7 +18,6 @@ import math
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
@@ -28,6 +27,7 @@ from ..core import check_settings
 from simpool.data.transforms import (
     MEAN,
     STD,
+    BatchRandom,
     augment_colors_uint8,
     color_ops,
     in_color,
@@ -103,7 +103,7 @@ def photographs_of_view(
 def crop_views(
     self:MultiCrop,
     images:list, # B PIL images, or B lists of photographs of one thing each
-    rng:np.random.Generator, # source of randomness
+    draws:BatchRandom, # random numbers of the batch
     device="cpu", # device of the network
 )->list[Tensor]: # one (B, C, size, size) uint8 tensor per view
     "Cut the windows of all views, and change their colors if the network is on the CPU"
@@ -111,9 +111,11 @@ def crop_views(
         cv2.setNumThreads(0) # loader processes already run in parallel
     on_cpu, out = torch.device(device).type == "cpu", []
     for k, (size, scale, *chances) in enumerate(self.views):
-        crops = [random_crop(rng, in_color(im), size, scale) for im in photographs_of_view(images, k)]
-        if on_cpu:
-            crops = [augment_colors_uint8(c, rng, self.jitter, self.blur, *chances) for c in crops]
+        crops = []
+        for i, image in enumerate(photographs_of_view(images, k)):
+            rng = draws.of_view(i, k)
+            crop = random_crop(rng, in_color(image), size, scale)
+            crops.append(augment_colors_uint8(crop, rng, self.jitter, self.blur, *chances) if on_cpu else crop)
         out.append(stack_images(crops))
     return out
 
@@ -148,21 +150,21 @@ def to_model_input(
 def __call__(
     self:MultiCrop,
     images:list, # B PIL images, or B lists of photographs of one thing each
-    rng:np.random.Generator, # source of randomness
+    draws:BatchRandom, # random numbers of the batch
     device="cpu", # device of the network
     stats:tuple=None, # mean and standard deviation that the network expects; None: those of ImageNet
 )->list[Tensor]: # [global, local], see `to_model_input`
     "Make all views of a batch"
-    return self.to_model_input(self.crop_views(images, rng, device), device, stats)
+    return self.to_model_input(self.crop_views(images, draws, device), device, stats)
 
 # %% ../../nbs/23_data.multicrop.ipynb #473d15b2
 def show_views(
     crops:MultiCrop, # recipe of the views
     images:list, # PIL images, one per row, or lists of photographs of one thing
-    rng:np.random.Generator, # source of randomness
+    draws:BatchRandom, # random numbers of the batch
     cell:float=1.1, # width and height of a picture in inches
 ): # a matplotlib figure: each image, then its views
     "Plot images and random views of them"
-    views = [v for group in crops(images, rng) for v in group.split(len(images))]
+    views = [v for group in crops(images, draws) for v in group.split(len(images))]
     titles = ["global 1", "global 2", *[f"local {k+1}" for k in range(crops.n_local)]]
     return plot_views(images, views, titles, cell)

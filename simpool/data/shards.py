@@ -14,9 +14,9 @@ Shards that others have written are read too. Their index is made once."""
 __all__ = ['BLOCK', 'RECORD', 'MANIFEST', 'PACKING', 'INDEX', 'FORMAT', 'ENTRY', 'TRIES', 'block_bytes', 'plan_shards', 'Hashing',
            'shard_name', 'add_member', 'write_shard', 'file_sizes', 'folder_digest', 'start_packing', 'max_bytes',
            'manifest_digest', 'write_index', 'pack', 'finish_packing', 'connections', 'patience', 'unreachable',
-           'fetch', 'read_range', 'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_header',
-           'open_shards', 'holds_tars', 'index_shard', 'class_id', 'index_shards', 'foreign_classes', 'verify_shards',
-           'pack_splits', 'shard_folders']
+           'fetch', 'read_range', 'read_whole', 'read_manifest', 'read_index', 'ShardImages', 'open_shards',
+           'holds_tars', 'index_shard', 'class_id', 'index_shards', 'foreign_classes', 'verify_shards', 'pack_splits',
+           'shard_folders']
 
 # %% ../../nbs/25_data.shards.ipynb #4770e813
 import hashlib
@@ -42,7 +42,6 @@ from simpool.data.images import (
     is_address,
     split_folder,
 )
-from .transforms import HEADERS
 
 # %% ../../nbs/25_data.shards.ipynb #eecb940c
 BLOCK = 512 # a tar file is a row of blocks of this many bytes
@@ -423,17 +422,6 @@ def content(
 )->bytes: # checksums of all shards, and how images are decoded
     "Return what a digest is made of"
     return f"{self.upright} {self.min_size} {[s['sha256'] for s in self.manifest['shards']]}".encode()
-
-# %% ../../nbs/25_data.shards.ipynb #21f65626
-def open_header(
-    images:ShardImages, # images in shards
-    i:int, # number of an image, from 0
-)->Image.Image: # image whose pixels cannot be read
-    "Open an image by its first 64 KB"
-    shard, start, size = images.place(i)
-    return Image.open(io.BytesIO(read_range(images.source, shard, start, min(size, 2**16))))
-
-HEADERS[ShardImages] = open_header
 
 # %% ../../nbs/25_data.shards.ipynb #7de074c8
 def open_shards(

@@ -55,7 +55,7 @@ from simpool.core import (
 )
 from ..data.images import read_image
 from ..data.scenes import load_scenes
-from ..data.transforms import MEAN, STD, stack_images, to_channels
+from ..data.transforms import MEAN, STD, BatchRandom, stack_images, to_channels
 from ..loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from ..model import PooledModel
 from ..optim import create_optimizer, param_groups, set_rates
@@ -424,13 +424,13 @@ def collate_objects(
     masks:bool, # whether masks are wanted
     images, # list of PIL images
     objects, # list of their objects
-    rng, # numpy generator of this batch
+    draws:BatchRandom, # random numbers of the batch
 )->tuple[list[Tensor], list[dict]]: # images (C, H, W) uint8, targets
     "Prepare a batch; images may differ in size"
     found = []
-    for image, of_image in zip(images, objects):
+    for i, (image, of_image) in enumerate(zip(images, objects)):
         x = to_channels(stack_images([image])[0], in_chans), to_target(of_image, masks)
-        found.append(mirror(*x) if rng.random() < flip else x)
+        found.append(mirror(*x) if draws.of_view(i).random() < flip else x)
     return tuple(map(list, zip(*found)))
 
 # %% ../../nbs/62_evaluation.detection.ipynb #3923aef5
@@ -487,7 +487,7 @@ class DetectionTask:
         self.parts = dict(model=self.network, optimizer=self.optimizer)
 
     @property
-    def collate(self): # function (images, objects, rng) -> images and targets
+    def collate(self): # function (images, objects, draws) -> images and targets
         "Return what the loader's processes do; it holds the settings only, not the network"
         return partial(collate_objects, self.config.flip, self.network.backbone.model.in_chans, self.network.masks)
 

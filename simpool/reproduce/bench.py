@@ -62,7 +62,7 @@ from ..data.images import FolderImages
 from ..data.multicrop import MultiCrop
 from ..data.scenes import load_stamps, make_scenes
 from ..data.shards import ShardImages, pack
-from ..data.transforms import MEAN, STD, normalize, random_crop, stack_images
+from ..data.transforms import MEAN, STD, BatchRandom, normalize, random_crop, stack_images
 from ..dino import DINOLoss, ema_update
 from ..evaluation.knn import neighbors, vote
 from ..evaluation.linear import LinearHeads, LogisticLoss, default_path, fit_linear, fit_logistic
@@ -525,9 +525,9 @@ def view_contenders(
     crops:MultiCrop, # settings of the views
 )->dict: # name -> function without arguments that makes the views of all files
     "Make the contenders that turn images into views"
-    views, rng = [pil_view(crops, *view) for view in crops.views], np.random.default_rng(0)
+    views, epochs = [pil_view(crops, *view) for view in crops.views], itertools.count()
     def draw():
-        return crops.crop_views([open_jpeg(f, crops.min_size) for f in files], rng)
+        return crops.crop_views([open_jpeg(f, crops.min_size) for f in files], BatchRandom(0, next(epochs)))
     contenders = {
         "PIL": lambda: [[v(im) for v in views] for im in map(open_jpeg, files)],
         "ours": draw,
@@ -581,10 +581,11 @@ def crop_batch(
     size:int, # side of the crops in pixels
     images:list[Image.Image], # images
     labels:list[int], # class ids
-    rng:np.random.Generator, # source of randomness
+    draws:BatchRandom, # random numbers of the batch
 )->tuple[Tensor, Tensor]: # crops (B, 3, size, size) uint8, labels (B,)
     "Cut a random resized crop of each image"
-    return stack_images([random_crop(rng, image, size, (.08, 1.)) for image in images]), torch.tensor(labels)
+    crops = [random_crop(draws.of_view(i), image, size, (.08, 1.)) for i, image in enumerate(images)]
+    return stack_images(crops), torch.tensor(labels)
 
 # %% ../../nbs/76_reproduce.bench.ipynb #8b238819
 def input_contenders(
