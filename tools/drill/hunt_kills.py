@@ -14,7 +14,7 @@ from train import METHODS, PLACES, train
 
 SECONDS = 120 # that a training of two seconds may take
 OFTEN = dict(step=6, update=6, write=6, rename=10, sync=6) # how often an undisturbed run comes to a place, at least
-PROCESSES = 1, # numbers of processes that train together
+PROCESSES = 1, 2 # numbers of processes that train together
 WORKERS = 0, 2
 
 
@@ -63,7 +63,7 @@ def hunt(tally, rng, share, folder):
             n = int(rng.integers(1, OFTEN[place] + 1)) if not again else 1
             name = f"{method}, {processes} process(es), {workers} workers, killed at {place} {n}"
             code = run(method, out, num_workers=workers, kill=f"{place}:{n}", processes=processes)
-            killed += code == -signal.SIGKILL
+            killed += code == -signal.SIGKILL or processes > 1 and code not in (0, None) # torchrun gives 1
             if code != -signal.SIGKILL and processes == 1 and not again:
                 tally.note("lost result", name, f"not killed: exit code {code}")
         compare(tally, name, out, run(method, out, num_workers=workers, processes=processes), whole[method, processes])
