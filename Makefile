@@ -27,7 +27,7 @@ repro repro-all:
 	"$(BIN)"/dvc repro $(TARGET)
 
 test: env $(VENV)/.docs ## all tests, notebooks and the site of the docs included
-	"$(BIN)"/python -m pytest -q
+	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup
 
 check: env ## run the notebooks again and compare every output with the committed one; which results are fresh
 	"$(BIN)"/python tools/check.py

@@ -22,7 +22,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -37,7 +36,6 @@ from torch.utils.checkpoint import checkpoint
 from .attention import attend
 from simpool.backbones import (
     PRETRAINED,
-    TOYS,
     build_body,
     describe_network,
     feature_dim,

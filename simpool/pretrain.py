@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from fastcore.basics import patch
 from timm.layers import DropPath

@@ -5,7 +5,16 @@ import signal
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ: # one of several processes that test side by side: a core for each
+    os.environ["OMP_NUM_THREADS"] = "1"
 BEGAN = dict(os.environ) # before test modules are imported
+
+
+def pytest_collection_modifyitems(items):
+    "Leave the tests of a file to one process, as they share what was made for them; notebooks share nothing"
+    for item in items:
+        if item.path.stem != "test_notebooks":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_finish(session):

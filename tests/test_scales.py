@@ -156,7 +156,8 @@ def test_make_in_a_folder_with_a_space(tmp_path):
         (programs/name).write_text('#!/bin/sh\necho "$(basename "$0") $@"\n')
         (programs/name).chmod(0o755)
     for target, command in (("repro", "dvc repro headline"), ("repro-all", "dvc repro"),
-                            ("test", "python -m pytest -q"), ("drill", "python tools/drill")):
+                            ("test", "python -m pytest -q -n auto --dist loadgroup"),
+                            ("drill", "python tools/drill")):
         made = subprocess.run(["make", "-s", "-o", "env", "-o", ".venv/.docs", target], cwd=folder,
                               capture_output=True, text=True)
         assert (made.returncode, made.stdout.strip()) == (0, command), made.stderr

@@ -21,7 +21,6 @@ __all__ = ['EXTENSIONS', 'SYSTEM_FOLDERS', 'FOLDER_READERS', 'PUBLISHED', 'Scene
 import copy
 import hashlib
 import importlib.util
-import json
 import os
 import sys
 from pathlib import Path

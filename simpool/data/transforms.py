@@ -38,7 +38,8 @@ class BatchRandom:
         batch:int=0, # number of the batch in its epoch, from 0
         index=None, # number in the data set of each image of the batch (B,); None: its place in the batch
     ):
-        self.key, self.batch, self.index = (seed, epoch), batch, index
+        self.key = np.array([seed % 2**64, epoch], np.uint64)
+        self.batch, self.index = batch, index
 
     def of_view(
         self,

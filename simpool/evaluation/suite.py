@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -30,7 +29,7 @@ from ..core import UserError, autocast, progress, seed_everything
 from ..data.images import SceneImages, Subset, object_ids, open_split
 from ..data.scenes import load_scenes
 from ..data.transforms import normalize, stack_images
-from .backgrounds import VARIANTS, background_accuracy, open_variants, read_groups
+from .backgrounds import background_accuracy, open_variants, read_groups
 from .discovery import RULES, corloc, discover, open_boxed
 from .features import cached_features, each_batch, read_features
 from .intervals import mean_interval
@@ -62,7 +61,7 @@ from simpool.evaluation.retrieval import (
     same_object,
 )
 from .segmentation import knn_segment, linear_segment, mean_iou, read_segmented, segment_images
-from .video import davis_semi_supervised, follow, open_davis, read_frames, read_masks, scene_clip
+from .video import davis_semi_supervised, follow, open_davis, read_frames, read_masks
 from ..model import gives_attention
 
 # %% ../../nbs/61_evaluation.suite.ipynb #80e8846a

@@ -659,7 +659,7 @@ PLACES = ( # table or figure; notebooks of nbs/experiments; what is not made aga
     ("SimPool, Table 8", ("table_8",), ""),
     ("SimPool, Table 9", ("table_9",), ""),
     ("SimPool, Table 10", ("table_10",), ""),
-    ("SimPool, Figure 1", ("headline", "attention"), "ConvNeXt"),
+    ("SimPool, Figure 1", ("headline", "attention"), "ConvNeXt, but at `paper`"),
     ("SimPool, Figure 2", ("report",), ""),
     ("SimPool, Figure 3", ("figure_3",), ""),
     ("SimPool, appendix: gamma", ("gamma",), ""),

@@ -20,7 +20,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ..pools import pool_entry
-from .paper import FIGURE_3
 
 # %% ../../nbs/72_reproduce.plots.ipynb #04e3c52c
 WIDTH = 7 # inches, the width of a page
@@ -276,7 +275,7 @@ def draw_ratios(
         color = color_of(contender)
         markers = used.setdefault(color, [])
         usual = MARKERS.get(contender.split()[0], "o")
-        marker = next(m for m in (usual, *"os^vP*X<>") if m not in markers)
+        marker = next((m for m in (usual, *"os^vP*X<>") if m not in markers), usual)
         markers.append(marker)
         ax.errorbar(rows.ratio, place, xerr=error, fmt=marker, color=color, lw=1, ms=4.5, label=contender)
     ax.axvline(1, color=".7", lw=.8, zorder=0)

@@ -16,7 +16,6 @@ __all__ = ['Variant', 'score', 'fingerprint', 'open_cached', 'read_split', 'samp
            'pooled_interval', 'summarize', 'least_difference', 'sweep_facts', 'pool_variants']
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #83064101
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -1,9 +1,12 @@
 """Run something in a forked process: the imports are there already, and whatever happens to it does not happen here."""
+import contextlib
 import os
 import signal
 import sys
 import time
 import traceback
+
+import psutil
 
 
 def fork(call, log):
@@ -41,7 +44,11 @@ def wait(pid, seconds):
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(.005)
+    below = psutil.Process(pid).children(recursive=True) # torchrun gives its processes sessions of their own
     kill(pid, signal.SIGKILL)
+    for process in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     os.waitpid(pid, 0)
     return None
 

@@ -64,7 +64,9 @@ def hunt(tally, rng, share, folder):
             name = f"{method}, {processes} process(es), {workers} workers, killed at {place} {n}"
             code = run(method, out, num_workers=workers, kill=f"{place}:{n}", processes=processes)
             killed += code == -signal.SIGKILL or processes > 1 and code not in (0, None) # torchrun gives 1
-            if code != -signal.SIGKILL and processes == 1 and not again:
+            if code is None:
+                tally.note("hang", name, f"longer than {SECONDS} s")
+            elif not again and (code == 0 or processes == 1 and code != -signal.SIGKILL):
                 tally.note("lost result", name, f"not killed: exit code {code}")
         compare(tally, name, out, run(method, out, num_workers=workers, processes=processes), whole[method, processes])
     tally.words = f"{killed} kills"
