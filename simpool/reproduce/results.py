@@ -116,7 +116,7 @@ def save_run(
     save_model(model, model_config, paths["model"])
     save_csv(pd.DataFrame([short(row) for row in log]), paths["log"])
     if "parameters" in facts:
-        facts = facts | dict(parameters=asdict(facts["parameters"]))
+        facts = facts | dict(parameters=asdict(facts["parameters"]) | ({} if log else dict(epochs=0)))
     write_json(dict(run=run, model=model_config, last=short(log[-1]) if log else {}, **facts), paths["facts"])
     save_run_metrics(paths["metrics"])
     if run_dir is not None:
