@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 
 from simpool.checkpoint import load_model, model_config, save_model
+from simpool.reproduce.results import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main():
-    trained = sorted((ROOT/"results"/"small"/"models").glob("*.safetensors"))
+    results = ROOT/"results"/"small"
+    trained = [f for f in sorted((results/"models").glob("*.safetensors")) if read_run(results, f.stem)["last"]]
     if not trained:
         sys.exit("keep_networks: there are no networks of small: train them with make repro-all SCALE=small")
     kept = [ROOT/"data"/"networks"/file.name for file in trained]
