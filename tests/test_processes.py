@@ -26,14 +26,15 @@ from simpool.watch import EpochMaps
 
 VIT = dict(pool="simpool", backbone="vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=48, num_heads=2,
            patch_size=8)
-RESNET = dict(pool="simpool", backbone="resnet18", layers=(1, 1, 1, 1), channels=(16, 32, 64, 64))
+RESNET = dict(pool="simpool", backbone="resnet18", layers=(1, 1, 1, 1), channels=(16, 32, 64, 64), act_layer="silu",
+              replace_stem_pool=True) # smooth: a rounding error that turns a ReLU or a maximum would grow in every step
 GAP = dict(RESNET, pool="gap")
 SMALL = dict(epochs=10, batch_size=8, warmup_epochs=1, precision="fp32")
 UNLABELED = dict(SMALL, out_dim=64, hidden_dim=64, momentum_teacher=.9, crops=MultiCrop(32, 16, 2))
 DINO = dict(UNLABELED, bottleneck_dim=32, clip_grad=.3)
 TIMM = dict(auto_augment="rand-m9-mstd0.5-inc1", reprob=.25, mixup=.2, cutmix=1., ema_decay=.9)
 SPLITS = dict(auto_augment="augmix-m5-w4", aug_splits=3)
-SUPERVISED = dict(SMALL, optimizer="sgd", lr=.002, crop_size=32, batch_size=20)
+SUPERVISED = dict(SMALL, optimizer="sgd", lr=.001, crop_size=32, batch_size=20)
 CASES = dict( # rates at which a network does not amplify rounding errors; in float64 larger ones agree as well
     dino_vit=(VIT, DINOConfig, dict(DINO, optimizer="sgd", lr=3.)),
     dino_vit_adamw=(VIT, DINOConfig, dict(DINO, lr=.01)),
@@ -86,7 +87,7 @@ def test_two_processes_are_one(case, two):
         assert losses < 1e-5 and weights < 1e-5, (losses, weights)
     for name, value in one[2].items():
         assert name == "seconds" or abs(value - two[0][case][2][name]) < 1e-4, name
-    assert abs(one[0][0] - one[0][-1]) > .01 # something has changed in twenty steps
+    assert np.ptp(one[0]) > .01 # something has changed in twenty steps
 
 
 @pytest.mark.parametrize("case", ["dino_vit", "bam", "bam_no_teacher", "supervised_mixed"])
