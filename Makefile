@@ -1,6 +1,6 @@
 # make repro   set up, then train three pairs of networks and make the headline: a quarter of an hour on two cores
 # make repro-all   the same for every table and figure (scale: params.yaml, or make repro-all SCALE=smoke)
-# make test    set up, then run all tests
+# make test    set up, then run the tests (make test-slow: the long ones)
 # make lab     set up, then open JupyterLab on the notebooks
 # Needs Python 3.11 or newer, git and make. Everything goes into .venv; repeating any of these is harmless.
 VENV := .venv
@@ -12,7 +12,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 unexport PYTHONDONTWRITEBYTECODE # some containers set it: each stage would compile its imports again, 13 seconds here
 
-.PHONY: repro repro-all rerun test check oldest drill lab bench docs env lib readme lock help
+.PHONY: repro repro-all rerun test test-slow check oldest drill lab bench docs env lib readme lock help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,8 +26,11 @@ repro repro-all:
 	@$(if $(filter rehearsal,$(SCALE)),"$(BIN)"/python tools/make_rehearsal_data.py)
 	"$(BIN)"/dvc repro $(TARGET)
 
-test: env $(VENV)/.docs ## all tests, notebooks and the site of the docs included
-	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup
+test: env $(VENV)/.docs ## notebooks, the site of the docs and all else, but for a dozen long tests: 10 minutes on two cores
+	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup -m "not slow"
+
+test-slow: env $(VENV)/.docs ## the long tests: every stage on a few scenes, switching scales, a share of the drills
+	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup -m slow
 
 check: env ## run the notebooks again and compare every output with the committed one; which results are fresh
 	"$(BIN)"/python tools/check.py
@@ -37,7 +40,7 @@ oldest: env ## the library's notebooks with the oldest packages that pyproject.t
 	"$(BIN)"/uv pip install --quiet --python .venv-oldest --resolution lowest-direct -e ".[reproduce,dev,explore,export]"
 	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -q tests/test_notebooks.py
 
-drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: 8 minutes on two cores
+drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: half an hour on two cores
 	"$(BIN)"/python tools/drill
 
 lab: env ## JupyterLab on the notebooks

@@ -10,6 +10,10 @@ if "PYTEST_XDIST_WORKER" in os.environ: # one of several processes that test sid
 BEGAN = dict(os.environ) # before test modules are imported
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long, 20 seconds to 4 minutes; `make test-slow` runs it")
+
+
 def pytest_collection_modifyitems(items):
     "Leave the tests of a file to one process, as they share what was made for them; notebooks share nothing"
     for item in items:

@@ -31,6 +31,7 @@ def files_of_the_checkout():
     return subprocess.run(["git", "status", "--porcelain", "-uall"], capture_output=True, text=True, cwd=ROOT).stdout
 
 
+@pytest.mark.slow
 def test_a_share_finds_nothing_and_leaves_nothing():
     before = files_of_the_checkout()
     command = [sys.executable, ROOT/"tools"/"drill", "--share", ".05"]
@@ -92,7 +93,8 @@ def kinds_found(plant, folder):
     return sorted({kind for kind, *_ in tally.found})
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=[plant.__name__ for plant in PLANTED])
+@pytest.mark.parametrize("plant", [
+    pytest.param(plant, id=plant.__name__, marks=[pytest.mark.slow]*(plant is random_state_lost)) for plant in PLANTED])
 def test_a_planted_fault_is_found(plant, tmp_path):
     command = [sys.executable, __file__, plant.__name__, tmp_path] # processes that fork must not have run threads
     env = dict(os.environ, OMP_NUM_THREADS="1", TQDM_DISABLE="1")

@@ -77,6 +77,7 @@ def stand_in(results, run, *others):
             shutil.copy(path, theirs[kind])
 
 
+@pytest.mark.slow
 def test_from_scenes_to_the_report(project, results, monkeypatch):
     for pool in POOLS:
         run(project, "train_supervised", monkeypatch, pool=pool, epochs=1)
@@ -202,6 +203,7 @@ def test_recipes(project, results, monkeypatch):
     assert table.best_iou_4x.notna().tolist() == [False, True] and facts["trials"] == [trial]
 
 
+@pytest.mark.slow
 def test_ablations(project, results, monkeypatch):
     "Every variant has a row per pooling, split and measure, and its difference from the recipe"
     small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, n_finer=6, workers=2)
@@ -218,6 +220,7 @@ def test_ablations(project, results, monkeypatch):
     assert (at.gain["as chosen"], (results/"ablations"/"figure.png").stat().st_size > 5000) == (0, True)
 
 
+@pytest.mark.slow
 def test_ablations_of_the_methods(project, results, monkeypatch):
     "Every variant differs from the recipe in what its name says: its targets tell"
     small = dict(epochs=1, warmup_epochs=0, global_size=16, batch_size=32, seeds=[0], workers=2)

@@ -30,6 +30,7 @@ class AllPools(Pool):
         return (z, torch.cat([result[1] for result in results if len(result) > 1], 1)) if return_attn else z
 
 
+@pytest.mark.slow
 def test_every_pooling():
     torch.manual_seed(0)
     model = create_model("vit_toy", AllPools, img_size=64, norm_first=True, depth=1).eval()

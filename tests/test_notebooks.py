@@ -15,6 +15,7 @@ from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).parents[1]
 COMPARED = ("10_attention", "11_simpool") # their outputs too: tests/test_check.py runs them again
+MINUTES = ("15_kernels",) # it interprets the GPU's kernels on the CPU
 LIBRARY = sorted((ROOT/"nbs").glob("[0-9i]*.ipynb"))
 EXPERIMENTS = sorted((ROOT/"nbs"/"experiments").glob("*.ipynb"))
 
@@ -28,7 +29,8 @@ def run_alone(path, skip_flags):
     return done.returncode == 0
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [
+    pytest.param(p, id=p.stem, marks=[pytest.mark.slow]*(p.stem in MINUTES)) for p in LIBRARY])
 def test_library(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     monkeypatch.setenv("MPLBACKEND", "agg")

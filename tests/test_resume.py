@@ -121,6 +121,7 @@ def outcome(state, folder, whole):
     return "unseen" if same(again, whole) else "differs"
 
 
+@pytest.mark.slow
 def test_each_piece_is_missed(killed, tmp_path):
     folder, whole = killed
     assert outcome(load_state(folder/"killed"), tmp_path/"whole", whole) == "unseen" # nothing changed

@@ -99,6 +99,7 @@ def ran(folder):
     return lines
 
 
+@pytest.mark.slow
 def test_switching_scales_loses_nothing(checkout):
     repro(checkout, "mini")
     mini = contents(checkout, "mini")
@@ -113,6 +114,7 @@ def test_switching_scales_loses_nothing(checkout):
         assert (contents(checkout, "mini"), contents(checkout, "smoke")) == (mini, smoke)
 
 
+@pytest.mark.slow
 def test_the_headline_needs_three_pairs(checkout):
     "What `make repro` runs; then all the rest, and the headline is not made again"
     call(checkout, "dvc", "repro", "headline")
@@ -156,7 +158,7 @@ def test_make_in_a_folder_with_a_space(tmp_path):
         (programs/name).write_text('#!/bin/sh\necho "$(basename "$0") $@"\n')
         (programs/name).chmod(0o755)
     for target, command in (("repro", "dvc repro headline"), ("repro-all", "dvc repro"),
-                            ("test", "python -m pytest -q -n auto --dist loadgroup"),
+                            ("test", "python -m pytest -q -n auto --dist loadgroup -m not slow"),
                             ("drill", "python tools/drill")):
         made = subprocess.run(["make", "-s", "-o", "env", "-o", ".venv/.docs", target], cwd=folder,
                               capture_output=True, text=True)
