@@ -26,7 +26,7 @@ repro repro-all:
 	@$(if $(filter rehearsal,$(SCALE)),"$(BIN)"/python tools/make_rehearsal_data.py)
 	"$(BIN)"/dvc repro $(TARGET)
 
-test: env $(VENV)/.docs ## notebooks, the site of the docs and all else, but for a dozen long tests: 10 minutes on two cores
+test: env $(VENV)/.docs ## notebooks, the site of the docs and all else, but for ten long tests
 	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup -m "not slow"
 
 test-slow: env $(VENV)/.docs ## the long tests: every stage on a few scenes, switching scales, a share of the drills
@@ -40,7 +40,7 @@ oldest: env ## the library's notebooks with the oldest packages that pyproject.t
 	"$(BIN)"/uv pip install --quiet --python .venv-oldest --resolution lowest-direct -e ".[reproduce,dev,explore,export]"
 	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -q tests/test_notebooks.py
 
-drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases: half an hour on two cores
+drill: env ## hunt for silent faults, tracebacks, hangs and lost results with random cases
 	"$(BIN)"/python tools/drill
 
 lab: env ## JupyterLab on the notebooks

@@ -1,6 +1,6 @@
 """Hunt for silent faults, tracebacks, hangs and lost results, with random cases from a seed.
 
-    make drill                                    # all of it: half an hour on two cores
+    make drill                                    # all of it
     python tools/drill --share .1                 # a tenth of the cases
     python tools/drill --only images knn --seed 7
 
