@@ -63,19 +63,19 @@ lib: env ## notebooks -> package, and notebooks without volatile metadata
 readme: env ## nbs/index.ipynb -> README.md
 	"$(BIN)"/python tools/make_readme.py
 
-lock: env ## requirements.in -> requirements.lock, and the same for the packages of the benchmark and of the docs
-	"$(BIN)"/uv pip compile requirements.in -o requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
-	"$(BIN)"/uv pip compile bench/requirements.in -c requirements.lock -o bench/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
-	"$(BIN)"/uv pip compile docs/requirements.in -c requirements.lock -o docs/requirements.lock --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+COMPILE = "$(BIN)"/uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11
+lock: env ## requirements.in -> requirements.lock, and the same for the packages of tests, benchmark and docs
+	$(COMPILE) requirements.in -o requirements.lock
+	for of in tests bench docs; do $(COMPILE) $$of/requirements.in -c requirements.lock -o $$of/requirements.lock || exit 1; done
 
 env: $(VENV)/.ready ## virtual environment with the locked packages and this package, editable
 
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements.lock tests/requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found: install it, or name it with make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version): about 250 packages, 6 GB, a minute on a fast line"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python could not make a virtual environment: on Debian, apt install python3-venv" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock -r tests/requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -29,9 +29,21 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+# %% ../nbs/45_supervised.ipynb #c812f6c7
 from .core import UserError, autocast, check_settings
 from .data.augment import Augmentation, augment_batch, check_augmentation
-from .data.transforms import BatchRandom, color_ops, in_color, jitter_uint8, normalize, random_crop, stack_images
+from simpool.data.transforms import (
+    BatchRandom,
+    ColorChange,
+    adjust_colors,
+    change_colors,
+    draw_adjustments,
+    in_color,
+    normalize,
+    pack_colors,
+    random_crop,
+    stack_images,
+)
 from .loop import DeterministicBatches, end_training, fit, run_identity, set_memory_format
 from .optim import create_optimizer, param_groups, set_rates
 from .precision import Precision
@@ -121,16 +133,16 @@ def cut_crops(
     images:list, # PIL images
     labels:list, # class ids
     draws:BatchRandom, # random numbers of the batch
-)->tuple[Tensor, Tensor]: # crops (B, C, size, size) uint8, labels (B,)
+)->tuple[Tensor, ...]: # crops (B, C, size, size) uint8, labels (B,); for another device color changes (B, 12) too
     "Cut random resized crops, mirrored or not, and on a CPU change their colors"
-    crops = []
+    crops, changes = [], []
     for i, image in enumerate(images):
         rng = draws.of_view(i)
-        crop = random_crop(rng, in_color(image), config.crop_size, config.crop_scale)
-        if device.type == "cpu" and crop.shape[2] == 3:
-            crop = jitter_uint8(crop, rng, config.jitter, p_gray=0.)
-        crops.append(crop)
-    return stack_images(crops), torch.tensor(labels)
+        crops.append(random_crop(rng, in_color(image), config.crop_size, config.crop_scale))
+        changes.append(draw_adjustments(rng, config.jitter, p_gray=0.) if crops[-1].shape[2] == 3 else [])
+    if device.type == "cpu":
+        return stack_images(map(adjust_colors, crops, changes)), torch.tensor(labels)
+    return stack_images(crops), torch.tensor(labels), pack_colors([ColorChange(steps) for steps in changes])
 
 @patch(as_prop=True)
 def collate(self:SupervisedTask): # function (images, labels, draws) -> crops, or augmented images; labels
@@ -144,13 +156,12 @@ def collate(self:SupervisedTask): # function (images, labels, draws) -> crops, o
 def to_model_input(
     self:SupervisedTask,
     images:Tensor, # crops (B, C, size, size) uint8 on the device; images that timm has normalized stay as they are
+    changes:Tensor=None, # their color changes (B, 12) if these are still to be made
 )->Tensor: # (B, C, size, size), normalized
     "Change the colors unless the loader did, and normalize"
     if images.is_floating_point():
         return images
-    if self.device.type != "cpu" and images.shape[1] == 3:
-        images = color_ops(self.config.crop_size, True, tuple(self.config.jitter), p_gray=0.)(images.float()/255)
-    return normalize(images, self.network.stats)
+    return normalize(images if changes is None else change_colors(images, changes), self.network.stats)
 
 # %% ../nbs/45_supervised.ipynb #4b7bcdc1
 @patch
@@ -206,13 +217,13 @@ def backward(
 @patch
 def step(
     self:SupervisedTask,
-    batch:tuple[Tensor, Tensor], # what `collate` returns: crops, or augmented images; class ids, or probabilities
+    batch:tuple[Tensor, ...], # what `collate` returns: crops, or augmented images; class ids, or probabilities
     step:int, # number of the step in the run
     epoch:int, # number of the epoch
 )->dict[str, Tensor]: # loss, accuracy on the training crops in %, learning rate
     "Update the classifier once"
-    images, labels = (t.to(self.device, non_blocking=True) for t in batch)
-    x = self.to_model_input(images)
+    images, labels = (t.to(self.device, non_blocking=True) for t in batch[:2])
+    x = self.to_model_input(images, *batch[2:])
     parts = self.parts_of(x, labels)
     self.precision.decide(lambda precision: self.compute_loss(*parts[0], precision)[0], dict(model=self.network))
     loss, logits = self.backward(parts)

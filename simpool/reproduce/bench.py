@@ -13,14 +13,14 @@ also draws them. lightly, faiss and scikit-learn are optional: `pip install '.[b
 __all__ = ['PEERS', 'TOLERANCES', 'SHARES', 'CLOSE', 'f32', 'bf16', 'SIZES', 'TINY_VIT', 'CUDA_LAYERS', 'VITS_FLOPS', 'PARTS',
            'PRINTED', 'time_contenders', 'spread', 'as_rows', 'retain_freed_memory', 'textbook', 'layer_contenders',
            'check_agreement', 'pass_through', 'bench_case', 'bench_layer', 'bench_memory', 'missing_peers',
-           'LightlyStep', 'CropsWithoutColors', 'our_step', 'lightly_step', 'other_steps', 'step_contenders',
-           'bench_step', 'pairwise_loss', 'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs',
-           'open_jpeg', 'view_contenders', 'one_core', 'bench_views', 'write_photos', 'crop_batch', 'input_contenders',
-           'torchvision_jpeg', 'opencv_jpeg', 'decoders', 'bench_input', 'class_vectors', 'faiss_search',
-           'sklearn_search', 'knn_contenders', 'bench_knn', 'feature_vectors', 'logistic_value', 'reach_loss',
-           'sklearn_settings', 'fit_sklearn', 'path_losses', 'our_tolerance', 'logistic_contenders', 'bench_logistic',
-           'bench_linear', 'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part', 'check_request',
-           'run_in_process', 'bench', 'printed_row', 'format_bench', 'commits_of', 'goals_page']
+           'LightlyStep', 'our_step', 'lightly_step', 'other_steps', 'step_contenders', 'bench_step', 'pairwise_loss',
+           'loss_contenders', 'bench_loss', 'bench_optimizer', 'pil_view', 'jpegs', 'open_jpeg', 'view_contenders',
+           'one_core', 'bench_views', 'write_photos', 'crop_batch', 'input_contenders', 'torchvision_jpeg',
+           'opencv_jpeg', 'decoders', 'bench_input', 'class_vectors', 'faiss_search', 'sklearn_search',
+           'knn_contenders', 'bench_knn', 'feature_vectors', 'logistic_value', 'reach_loss', 'sklearn_settings',
+           'fit_sklearn', 'path_losses', 'our_tolerance', 'logistic_contenders', 'bench_logistic', 'bench_linear',
+           'matmul_flops', 'bench_layer_twice', 'bench_sweep', 'run_part', 'check_request', 'run_in_process', 'bench',
+           'printed_row', 'format_bench', 'commits_of', 'goals_page']
 
 # %% ../../nbs/76_reproduce.bench.ipynb #4dc8b115
 import copy
@@ -35,7 +35,6 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -62,7 +61,16 @@ from ..data.images import FolderImages
 from ..data.multicrop import MultiCrop
 from ..data.scenes import load_stamps, make_scenes
 from ..data.shards import ShardImages, pack
-from ..data.transforms import MEAN, STD, BatchRandom, normalize, random_crop, stack_images
+from simpool.data.transforms import (
+    MEAN,
+    STD,
+    BatchRandom,
+    draw_colors,
+    normalize,
+    pack_colors,
+    random_crop,
+    stack_images,
+)
 from ..dino import DINOLoss, ema_update
 from ..evaluation.knn import neighbors, vote
 from ..evaluation.linear import LinearHeads, LogisticLoss, default_path, fit_linear, fit_logistic
@@ -296,17 +304,6 @@ def __call__(
     self.optimizer.step()
     self.optimizer.zero_grad()
 
-# %% ../../nbs/76_reproduce.bench.ipynb #4fbd3f26
-class CropsWithoutColors(MultiCrop):
-    "Make views without changing their colors"
-    def augment_colors(
-        self,
-        crops:Tensor, # (B, C, size, size) uint8
-        *chances:float, # not used
-    )->Tensor: # (B, C, size, size) between 0 and 1
-        "Scale bytes to numbers between 0 and 1"
-        return crops.float()/255
-
 # %% ../../nbs/76_reproduce.bench.ipynb #c28bde7c
 def our_step(
     views:list[Tensor], # views (B, 3, size, size) uint8
@@ -326,8 +323,11 @@ def our_step(
                         packing=packing, crops=crops)
     img_size = crops.global_size if baseline_pool(backbone) == "cls" else None
     task = DINOTask(create_model(backbone, pool, img_size=img_size, **timm_kwargs), config, 100, device)
-    if device.type != "cpu" and not colors:
-        task.config = replace(config, crops=CropsWithoutColors(crops.global_size, crops.local_size, crops.n_local))
+    if colors:
+        rng = np.random.default_rng(0)
+        changes = [[draw_colors(rng, True, crops.jitter, crops.blur, *chances) for _ in views[0]]
+                   for _, _, *chances in crops.views]
+        views = [*views, *map(pack_colors, changes)]
     turn = itertools.count()
     return lambda: task.step(views, next(turn) % 1000, 5)
 
