@@ -2215,7 +2215,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'simpool.widget.as_sources': ('widget.html#as_sources', 'simpool/widget.py'),
                                 'simpool.widget.backbone_weights': ('widget.html#backbone_weights', 'simpool/widget.py'),
                                 'simpool.widget.blend': ('widget.html#blend', 'simpool/widget.py'),
-                                'simpool.widget.box_around': ('widget.html#box_around', 'simpool/widget.py'),
                                 'simpool.widget.check_place': ('widget.html#check_place', 'simpool/widget.py'),
                                 'simpool.widget.color_table': ('widget.html#color_table', 'simpool/widget.py'),
                                 'simpool.widget.example_list': ('widget.html#example_list', 'simpool/widget.py'),

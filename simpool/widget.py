@@ -11,9 +11,9 @@ Needs the extra: `pip install 'simpool[explore]'`."""
 # %% auto #0
 __all__ = ['PARTS', 'MOST_KEPT', 'VIEWS', 'OBJECT', 'BOX', 'GAP', 'LINE', 'IMPORTS', 'KINDS', 'Seen', 'look', 'backbone_weights',
            'open_network', 'Source', 'read_kept', 'kept_map', 'Picture', 'example_list', 'picture_list', 'true_mask',
-           'until_changed', 'Exploration', 'as_sources', 'strip_of', 'check_place', 'kept_mask', 'box_around',
-           'color_table', 'blend', 'outline_of', 'frame_of', 'text_font', 'png', 'svg_text', 'with_imports',
-           'stage_class', 'Explorer', 'make_controls', 'arrange', 'explore']
+           'until_changed', 'Exploration', 'as_sources', 'strip_of', 'check_place', 'kept_mask', 'color_table', 'blend',
+           'outline_of', 'frame_of', 'text_font', 'png', 'svg_text', 'with_imports', 'stage_class', 'Explorer',
+           'make_controls', 'arrange', 'explore']
 
 # %% ../nbs/68_widget.ipynb #810a2110
 import base64
@@ -41,7 +41,7 @@ from .attention import entropy
 from .checkpoint import load_state
 from .core import UserError, atomic_path, check_setting
 from .data.scenes import load_stamps, make_scenes
-from .evaluation.localization import attention_mass, box_ious, check_masks, jaccard, map_boxes, mass_mask
+from .evaluation.localization import attention_mass, box_ious, check_masks, jaccard, mass_mask
 from .explorer import HERE, draw_scene
 from simpool.maps import (
     as_network,
@@ -49,6 +49,7 @@ from simpool.maps import (
     color_limit,
     heading_of,
     is_timm_name,
+    kept_box,
     uniform_multiples,
     upsample,
 )
@@ -492,12 +493,6 @@ def kept_mask(
     chosen = mass_mask(weights[None], weights.shape, mass)[:, None].float()
     return F.interpolate(chosen, size, mode="nearest-exact")[0, 0].bool()
 
-def box_around(
-    mask:Tensor, # (H, W) bool
-)->tuple[int, int, int, int]|None: # x0, y0, x1, y1 in pixels; None: the mask is empty
-    "Return the box around the largest part of a mask"
-    return tuple(map_boxes(mask.double(), .5, "largest")[0].tolist()) if mask.any() else None
-
 # %% ../nbs/68_widget.ipynb #87773c68
 @patch
 @until_changed
@@ -509,6 +504,14 @@ def masks(self:Exploration)->dict[str, Tensor]: # heading -> mask (H, W) bool; e
     return {name: kept_mask(m, self.mass/100, size, self.smooth) for name, m in self.maps().items()}
 
 @patch
+@until_changed
+def boxes(self:Exploration)->dict[str, tuple]: # heading -> x0, y0, x1, y1 in pixels of the picture
+    "Return the boxes around the masks"
+    maps = self.maps()
+    return {name: tuple(kept_box(mask.numpy(), maps[name]).tolist()) for name, mask in self.masks().items()}
+
+# %% ../nbs/68_widget.ipynb #1cbb4b48
+@patch
 def scores(
     self:Exploration,
     name:str, # heading
@@ -517,11 +520,11 @@ def scores(
     truth, shown = self.picture.truth, self.maps()
     if truth is None or name not in shown:
         return {}
-    found, mask, box = dict(mass=float(attention_mass(shown[name][None], truth[None]))), None, box_around(truth)
-    if self.mass < 100 and box:
-        mask = self.masks()[name]
-        found["iou"] = float(jaccard(mask[None], truth[None]))
-        found["box_iou"] = float(box_ious([box_around(mask)], [box])[0, 0])
+    found = dict(mass=float(attention_mass(shown[name][None], truth[None])))
+    if self.mass < 100 and truth.any():
+        found["iou"] = float(jaccard(self.masks()[name][None], truth[None]))
+        box = kept_box(truth.numpy(), torch.ones(1, 1)) # around the largest part of the object
+        found["box_iou"] = float(box_ious([self.boxes()[name]], [box])[0, 0])
     return found
 
 # %% ../nbs/68_widget.ipynb #24a0fd94
@@ -636,13 +639,6 @@ def shaded(
 def limit(self:Exploration)->float: # in multiples of the uniform weight
     "Return the end of the color scale, the same for all maps"
     return color_limit([uniform_multiples(m) for m in self.maps().values()] or [torch.ones(1, 1)], "uniform")
-
-# %% ../nbs/68_widget.ipynb #2c4cd616
-@patch
-@until_changed
-def boxes(self:Exploration)->dict[str, tuple]: # heading -> x0, y0, x1, y1 in pixels of the picture
-    "Return the boxes around the masks"
-    return {name: box_around(mask) for name, mask in self.masks().items()}
 
 # %% ../nbs/68_widget.ipynb #f369ad50
 @patch
