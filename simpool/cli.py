@@ -296,7 +296,7 @@ def add_evaluate(
     parser.add_argument("--batch-size", type=number(1), default=128, help="images per batch (%(default)s)")
     parser.add_argument("--num-workers", type=number(0, 256), default=0, help="processes that read images (0)")
     parser.add_argument("--upright", action="store_true", help="turn photos as their EXIF orientation says")
-    parser.add_argument("--seed", type=int, default=0, help="seed of what is chosen at random (0)")
+    parser.add_argument("--seed", type=number(0, 2**64 - 1), default=0, help="seed of what is chosen at random (0)")
     add_json(parser)
 
 # %% ../nbs/80_cli.ipynb #04d1a7ec
@@ -477,7 +477,7 @@ def add_training(
     add("--resume-from", type=file_path, help="checkpoint of a run with other settings to start from")
     add("--resume-what", choices=("all", "weights"), default="all", help="what to take of it (%(default)s)")
     add("--skip-unreadable", type=number(0), help="images that may be unreadable; if not given, 0.1 %% and at least 3")
-    add("--seed", type=int, default=0, help="seed of weights, order and views (%(default)s)")
+    add("--seed", type=number(0, 2**64 - 1), default=0, help="seed of weights, order and views (%(default)s)")
 
 # %% ../nbs/80_cli.ipynb #00c054a1
 def weights_path(

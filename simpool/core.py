@@ -58,11 +58,11 @@ class UserError(ValueError):
 
 # %% ../nbs/00_core.ipynb #4a5b9072
 def seed_everything(
-    seed:int, # any non-negative integer
+    seed:int, # 0 to 2**64 - 1
 ):
     "Seed the generators of Python, numpy and torch"
-    if seed < 0:
-        raise UserError(f"seed {seed} is negative", "choose 0 or more")
+    if not 0 <= seed < 2**64:
+        raise UserError(f"seed {seed} is no number from 0 to 2**64 - 1", "choose such a number, e.g. 0")
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

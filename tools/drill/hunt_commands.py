@@ -88,6 +88,9 @@ def try_command(tally, line, folder):
         if not path.exists() or path.read_bytes() != data:
             tally.note("lost result", name, f"{path.name} is not what it was")
             path.write_bytes(data)
+    for path in set(folder.rglob("*")) - set(given): # what it wrote, for which the next command is not to blame
+        if path.is_file() and path != log:
+            path.unlink()
     if code is None:
         tally.note("hang", name, f"longer than {SECONDS} s")
     elif "Traceback" in words or code not in (0, 2):

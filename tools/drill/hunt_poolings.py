@@ -2,8 +2,9 @@
 
 How far float32 may be off depends on the case: numbers far from zero lose digits, and a cluster may win by a hair.
 So the input is also changed in float64, by a millionth (bfloat16: by its rounding; poolings that compare distances: by
-more), and the error may be twice what this changes. Where there is a LayerNorm, whose gradient is about 1/std, a
-gradient may be zero by cancellation, so errors are set against that.
+more), and the error may be twice what this changes (bfloat16: four times, since it rounds after every operation). Where
+there is a LayerNorm, whose gradient is about 1/std, a gradient may be zero by cancellation, so errors are set against
+that.
 """
 import copy
 from functools import partial
@@ -71,7 +72,7 @@ def compare(pool, call, x):
         floors = [1e-2]*(len(right) - 1) + [.1/(x.double().std(correction=0).item() + 1e-3)]
     spread = [distances(results(reference, c), right, floors) for c in changed]
     for i, error in enumerate(distances(got, right, floors)):
-        allowed = max(.1 if half else 1e-3, 2*max(s[i] for s in spread))
+        allowed = max(.1 if half else 1e-3, (4 if half else 2)*max(s[i] for s in spread))
         if not error < allowed:
             return f"result {i} is off by {error:.1e}, allowed {allowed:.1e}"
     return None
@@ -83,7 +84,7 @@ def one_case(rng, name, i):
     dim = int(rng.choice([8, 16, 64]))
     pool, words = make_pool(rng, name, dim)
     pool = pool.eval()
-    x = features(rng, dim, pool.wants_map, name == "cls", shift=name != "kmeans") # squares lose digits
+    x = features(rng, dim, pool.wants_map, name == "cls", shift=name not in ("kmeans", "otk")) # squares lose digits
     if name == "simpool" and rng.random() < .4:
         return f"fused {words} {tuple(x.shape)}, case {i}", partial(compare, pool, partial(fused, pool), tokens_of(x))
     call = partial(pool, return_attn=True) if pool.has_attention and rng.random() < .5 else partial(pool)
