@@ -169,7 +169,7 @@ def test_each_difference_is_found(house):
     found = run_check(house, "1", "--json", str(house/"check.json"))
     assert found.returncode == 1, found.stderr
     said = json.loads((house/"check.json").read_text())
-    results = {f["cell"]: (f["result"], f["why"]) for f in said["not_identical"]}
+    results = {f["cell"]: (f["result"], f["why"]) for f in said["notebooks"]["1_a"]["not_identical"]}
     assert {cell: result for cell, (result, _) in results.items()} == {
         2: "close", 3: "different", 4: "different", 5: "different", 6: "different", 7: "different", 9: "volatile"}
     assert results[2][1] == "0.5 is now 0.5004" and results[3][1] == "2.5 is now 1.5"
@@ -178,7 +178,11 @@ def test_each_difference_is_found(house):
     assert (said["cells"], said["identical"], said["close"], said["volatile"], said["different"]) == (8, 1, 1, 1, 5)
     assert said["sentence"] == "1 of 8 output cells identical, 1 close, 1 show times that differ, 5 different"
     assert said["sentence"] in found.stdout
-    assert "1_a, cell 3: 2.5 is now 1.5" in found.stdout
+    assert "1_a, cell 3: 2.5 is now 1.5" in found.stdout and "changed the tree" not in found.stdout
+    run_check(house, "3_c", "--json", str(house/"check.json")) # its part of the file, beside what is there
+    both = json.loads((house/"check.json").read_text())
+    assert both["notebooks"]["1_a"] == said["notebooks"]["1_a"] and both["notebooks"]["3_c"]["cells"] == 3
+    assert both["sentence"] == "3 of 11 output cells identical, 1 close, 2 show times that differ, 5 different"
     (house/"check.json").unlink()
 
 

@@ -3,6 +3,7 @@
     python tools/check.py                     # all notebooks, and which results are fresh (tools/freshness.py)
     python tools/check.py 11_simpool 13       # by name, or by number
     python tools/check.py --slow --json results/check.json
+    python tools/check.py --slow --json results/check.json 22 # after an edit: this notebook's part of the file
 
 Each notebook runs in a kernel of its own, in nbs/, as with "Run All" in JupyterLab. The notebook itself is only read.
 An output cell is a code cell with an output, committed or new. It is one of
@@ -20,7 +21,6 @@ Progress bars and warnings (stderr) are not compared: notebooks are committed wi
 """
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -97,16 +97,17 @@ def named(names):
     return [p for p in every if not names or p.stem in names or p.stem.split("_")[0] in names]
 
 
-def check_all(paths, jobs, slow):
-    "Findings of all notebooks in their order, and the seconds of each"
-    findings, seconds = [], {}
+def check_all(paths, jobs, slow, each=lambda stem, findings, seconds: None):
+    "Findings of all notebooks in their order; calls `each` when one is done"
+    findings = []
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(paths), unit="notebook", desc="check") as bar:
         for path, (found, took) in zip(paths, pool.map(check_notebook, paths, [slow]*len(paths))):
-            findings, seconds[path.stem] = findings + found, round(took, 1)
+            findings += found
+            each(path.stem, found, round(took, 1))
             bar.update()
             for f in (f for f in found if f.result == "different"):
                 tqdm.write(f"{f.notebook}, cell {f.cell}: {f.why}")
-    return findings, seconds
+    return findings
 
 
 def counts(findings):
@@ -125,16 +126,31 @@ def tree():
     return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
 
 
-def report(findings, seconds, started, results):
-    "The check as a record: counts, provenance, each cell that is not identical, each result"
-    from simpool.core import provenance
-    rest = [asdict(f) for f in findings if f.result != "identical"]
-    pictures = dict(levels_of_255=LEVELS, far_levels=FAR, far_share=SHARE)
-    tolerance = dict(relative=RELATIVE, absolute=ABSOLUTE, last_decimal=1, **pictures)
-    threads = os.environ.get("OMP_NUM_THREADS")
-    facts = provenance(started, threads=int(threads) if threads else os.cpu_count(), tolerance=tolerance)
-    found = dict(sentence=sentence(counts(findings)), **counts(findings), **facts, not_identical=rest, seconds=seconds)
-    return found | (dict(results_sentence=freshness.summary(results), results=results) if results else {})
+class Record:
+    "A file with what was found in each notebook, and when; notebooks that are checked later replace their part of it"
+    def __init__(self, path, slow):
+        from simpool.core import provenance
+        facts = provenance(time.monotonic()) # of now: this file itself will be a change of the tree
+        self.path, self.made = path, dict(commit=facts["commit"], machine=facts["machine"], slow=slow)
+        self.known = json.loads(path.read_text()) if path.exists() else dict(notebooks={})
+        found = self.known["notebooks"]
+        self.notebooks = {p.stem: found[p.stem] for p in named([]) if p.stem in found}
+
+    def add(self, stem, findings, seconds):
+        "Write what was found in a notebook"
+        rest = [{k: v for k, v in asdict(f).items() if k != "notebook"} for f in findings if f.result != "identical"]
+        self.notebooks[stem] = dict(**counts(findings), **self.made, seconds=seconds, not_identical=rest)
+        self.write()
+
+    def write(self, results=None):
+        "Write the file: the sum of all notebooks, the tolerances, each notebook, each result"
+        total = {k: sum(n[k] for n in self.notebooks.values()) for k in ("cells", *RANK)}
+        pictures = dict(levels_of_255=LEVELS, far_levels=FAR, far_share=SHARE)
+        tolerance = dict(relative=RELATIVE, absolute=ABSOLUTE, last_decimal=1, **pictures)
+        found = self.known | dict(sentence=sentence(total), **total, tolerance=tolerance)
+        found["notebooks"] = dict(sorted(self.notebooks.items()))
+        found |= dict(results_sentence=freshness.summary(results), results=results) if results else {}
+        self.path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def main():
@@ -144,17 +160,19 @@ def main():
     parser.add_argument("--slow", action="store_true", help="also run the cells flagged slow, as JupyterLab does")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts, provenance and all findings to a file")
     args = parser.parse_args()
-    started, before = time.monotonic(), tree()
-    findings, seconds = check_all(named(args.notebooks), max(args.jobs, 1), args.slow)
-    touched = sorted(set(tree().splitlines()) - set(before.splitlines()))
+    paths, before = named(args.notebooks), tree()
+    record = Record(args.json, args.slow) if args.json else None
+    findings = check_all(paths, max(args.jobs, 1), args.slow, *([record.add] if record else []))
+    touched = sorted(line for line in set(tree().splitlines()) - set(before.splitlines())
+                     if not args.json or (ROOT/line[3:]).resolve() != args.json.resolve())
     results = [] if args.notebooks else freshness.freshness()
     for f in (f for f in findings if f.result == "close"):
         print(f"close: {f.notebook}, cell {f.cell}: {f.why}")
     if results:
         print(freshness.table(results), freshness.summary(results), sep="\n")
     print(sentence(counts(findings)))
-    if args.json:
-        args.json.write_text(json.dumps(report(findings, seconds, started, results), indent=1) + "\n")
+    if record and results:
+        record.write(results)
     if touched:
         print("the notebooks changed the tree:", *touched, sep="\n")
     sys.exit(bool(touched) or counts(findings)["different"] > 0)
