@@ -25,7 +25,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT/"docs"), str(ROOT/"tools")]
 import placeholders  # noqa: E402
-from placeholders import NOTEBOOKS, SCALES, module_sources, origin, toctree  # noqa: E402
+from placeholders import NOTEBOOKS, SCALES, module_sources, origin, states, toctree  # noqa: E402
 from reference import module_page  # noqa: E402
 from stages import read_stages  # noqa: E402
 
@@ -133,9 +133,11 @@ def training_result(scale, runs):
     "Last epoch and origin of each training, both poolings"
     files = [p for run in runs for p in sorted((ROOT/"results"/scale/"train"/run).glob("*.json"))]
     rows = []
-    for facts in [json.loads(p.read_text()) for p in files if p.stem != "metrics"]:
+    for p in (p for p in files if p.stem != "metrics"):
+        facts = json.loads(p.read_text())
         kept = {k: facts[k] for k in ("minutes", "seed", "commit", "machine", "date") if k in facts}
-        rows.append(dict(run=facts["run"]) | facts.get("last", {}) | kept)
+        state = states().get(f"{scale}/train/{p.parent.name}/{p.stem}", "")
+        rows.append(dict(run=facts["run"]) | facts.get("last", {}) | kept | dict(state=state))
     return [f"### At scale {scale}, last epoch", html_table(rows)] if rows else []
 
 

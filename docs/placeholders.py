@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import nbformat
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT/"tools"))
+import freshness  # noqa: E402
+
 NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
 WANTED = ["supervised-vit-simpool", "dino_pairs-vit-baseline", "dino_pairs-vit-simpool"] # networks of the explorer
 STORE = ROOT/"data"/"store"/"files"/"md5"
@@ -109,12 +113,23 @@ def help_of(*command):
     return printed.getvalue()
 
 
+@cache
+def states():
+    "{result: fresh, or what has changed since}; takes ten seconds, and knows nothing outside of a git repository"
+    try:
+        return {row["result"]: freshness.state(row) for row in freshness.freshness()}
+    except SystemExit as e: # e.g. DVC is busy with the pipeline
+        print(f"{e}; the pages do not say which results are fresh", file=sys.stderr)
+        return {}
+
+
 def origin(result):
-    "Where a result, such as mini/knn, comes from"
+    "Where a result, such as mini/knn, comes from, and whether the code of today is that which made it"
     facts = json.loads((ROOT/"results"/result/"facts.json").read_text())
     seeds = [f"seed {facts['seed']}"] if "seed" in facts else []
     made = [f"scale {facts['scale']}", *seeds, f"{facts['minutes']:.3g} minutes on {facts['machine']}"]
-    return f"*{', '.join([*made, 'commit ' + facts['commit'], facts['date']])}*"
+    now = [states()[result]] if result in states() else []
+    return f"*{', '.join([*made, 'commit ' + facts['commit'], facts['date'], *now])}*"
 
 
 @cache

@@ -44,7 +44,6 @@ from .attention import effective_positions, entropy
 from .backbones import has_cls, num_prefix, patch_grid
 from .checkpoint import kept_networks, load_checkpoint
 from .core import UserError, atomic_path, check_setting, progress
-from .evaluation.discovery import patch_box
 from .evaluation.features import check_finite, to_tensor
 from .evaluation.localization import attention_mass, jaccard, mass_mask
 from .model import PooledModel, create_model, gives_attention, is_transformer
@@ -82,10 +81,10 @@ def color_limit(
 def upsample(
     maps:Tensor, # maps (B, h, w)
     size:tuple[int, int], # height and width (H, W) of the pictures in pixels
-    mode:str="bilinear", # "bilinear", or "nearest" to show the patches
+    mode:str="bilinear", # "bilinear", or "nearest" or "nearest-exact" to show the patches
 )->Tensor: # maps (B, H, W)
     "Bring maps to the size of the pictures"
-    align = {} if mode == "nearest" else dict(align_corners=False)
+    align = dict(align_corners=False) if mode == "bilinear" else {}
     return F.interpolate(maps[:, None], size, mode=mode, **align)[:, 0]
 
 # %% ../nbs/65_maps.ipynb #af48a9f5
@@ -94,13 +93,16 @@ MASS = .6 # share of the attention that a mask holds (DINO: 0.6)
 def kept_box(
     kept:np.ndarray, # mask (H, W) bool
     weights:Tensor, # attention map (h, w) that it belongs to
+    mode:str="bilinear", # how the map became as large as the mask, as in `upsample`
 )->np.ndarray: # box (4,): x0, y0, x1, y1 in pixels, the last two exclusive
     "Return the box around that connected part of a mask that holds most of the attention"
     if not kept.any():
         raise UserError("a mask that holds none of the attention has no box", "choose a larger mass")
-    _, labels = cv2.connectedComponents(kept.astype(np.uint8), connectivity=4)
-    held = np.bincount(labels.ravel(), upsample(weights[None], kept.shape)[0].flatten().double().numpy())
-    return patch_box(labels == 1 + held[1:].argmax(), 1).astype(int)
+    _, labels, sides, _ = cv2.connectedComponentsWithStats(kept.astype(np.uint8), connectivity=4)
+    shares = upsample(weights[None], kept.shape, mode)[0].numpy()
+    held = np.bincount(labels[kept], shares[kept])
+    x, y, w, h = sides[held.argmax(), :4] # part 0, which holds nothing, is all that is not kept
+    return np.array([x, y, x + w, y + h])
 
 def mass_box(
     weights:Tensor, # one attention map (h, w), sums to one

@@ -209,13 +209,13 @@ def cut_views(
     images:list, # PIL images of a batch
     labels:list, # their labels; not used
     draws:BatchRandom, # random numbers of the batch
-)->list[Tensor]: # for each view (B, C, size, size) uint8
+)->list[Tensor]: # of each view (B, C, size, size) uint8; for a GPU also all color changes (B, n_crops, 12)
     "Cut the views of a batch; runs in the loader's processes"
     return crops.crop_views(images, draws, device)
 
 # %% ../nbs/48_pretrain.ipynb #cf906f85
 @patch(as_prop=True)
-def collate(self:SelfDistillation): # function (images, labels, draws) -> views
+def collate(self:SelfDistillation): # function (images, labels, draws) -> what `cut_views` returns
     "Return what the loader's processes do; it holds the settings only, not the networks"
     return partial(cut_views, self.config.crops, self.device)
 
@@ -344,7 +344,7 @@ def backward(
 @patch
 def step(
     self:SelfDistillation,
-    crops:list[Tensor], # views from `collate`, one tensor (B, C, size, size) uint8 each
+    crops:list[Tensor], # what `collate` returns: one tensor (B, C, size, size) uint8 for each view, and color changes
     step:int, # number of the step in the run
     epoch:int, # number of the epoch
 )->dict[str, Tensor]: # loss, its parts in nats, learning rate

@@ -507,8 +507,8 @@ def masks(self:Exploration)->dict[str, Tensor]: # heading -> mask (H, W) bool; e
 @until_changed
 def boxes(self:Exploration)->dict[str, tuple]: # heading -> x0, y0, x1, y1 in pixels of the picture
     "Return the boxes around the masks"
-    maps = self.maps()
-    return {name: tuple(kept_box(mask.numpy(), maps[name]).tolist()) for name, mask in self.masks().items()}
+    maps, mode = self.maps(), "bilinear" if self.smooth else "nearest-exact"
+    return {name: tuple(kept_box(mask.numpy(), maps[name], mode).tolist()) for name, mask in self.masks().items()}
 
 # %% ../nbs/68_widget.ipynb #1cbb4b48
 @patch
@@ -524,7 +524,8 @@ def scores(
     if self.mass < 100 and truth.any():
         found["iou"] = float(jaccard(self.masks()[name][None], truth[None]))
         box = kept_box(truth.numpy(), torch.ones(1, 1)) # around the largest part of the object
-        found["box_iou"] = float(box_ious([self.boxes()[name]], [box])[0, 0])
+        both = np.array([self.boxes()[name], box]) - [0, 0, 1, 1] # `box_ious` counts the last pixels too
+        found["box_iou"] = float(box_ious(both[:1], both[1:])[0, 0])
     return found
 
 # %% ../nbs/68_widget.ipynb #24a0fd94
@@ -650,7 +651,8 @@ def frames(
     "List what is framed in a panel: the box, the chosen patch, and those that resemble it"
     shown, (H, W), found = self.maps(), self.picture.pixels.shape[1:], []
     if name in self.boxes():
-        found.append(([v*s for v, s in zip(self.boxes()[name], (size[1]/W, size[0]/H)*2)], BOX, 2))
+        x0, y0, x1, y1 = (v*s for v, s in zip(self.boxes()[name], (size[1]/W, size[0]/H)*2))
+        found.append(([x0, y0, x1 - 1, y1 - 1], BOX, 2))
     if self.patch is None or not shown:
         return found
     grid = shown.get(name, next(iter(shown.values()))).shape

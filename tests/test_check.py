@@ -186,6 +186,16 @@ def test_each_difference_is_found(house):
     (house/"check.json").unlink()
 
 
+def test_new_outputs_are_written(house):
+    "Of five that are different all but the number of the process stay then; a notebook with an error is left alone"
+    assert run_check(house, "1", "2", "--write").returncode == 0
+    (house/"nbs"/"left.txt").unlink()
+    changed = subprocess.run(["git", "diff", "--name-only"], cwd=house, capture_output=True, text=True).stdout.split()
+    assert changed == ["nbs/1_a.ipynb"]
+    assert "1_a, cell 4" in (again := run_check(house, "1").stdout) and "1 different" in again
+    subprocess.run(["git", "checkout", "-q", "."], cwd=house, check=True)
+
+
 def test_errors_and_leftovers(house):
     "A cell that fails ends its notebook: it and those after it that had outputs are different"
     found = run_check(house, "2_b")

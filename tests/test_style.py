@@ -37,6 +37,12 @@ def test_exported_cells_are_short(path):
             assert len(lines) <= 25, f"{path.name}, cell {cell.id}: {len(lines)} lines, beginning {lines[0]!r}"
 
 
+def test_notebooks_keep_no_widgets():
+    "Their state is a megabyte, and lives as long as its kernel"
+    for path in NOTEBOOKS:
+        assert set(nbformat.read(path, 4).metadata) <= {"kernelspec"}, path.name
+
+
 def argument_comments(path):
     "The docments of a module: one comment per argument or field"
     for line in path.read_text().splitlines():

@@ -4,8 +4,10 @@
     python tools/check.py 11_simpool 13       # by name, or by number
     python tools/check.py --slow --json results/check.json
     python tools/check.py --slow --json results/check.json 22 # after an edit: this notebook's part of the file
+    python tools/check.py --slow --write 22   # after an edit: its new outputs, where they are different
 
-Each notebook runs in a kernel of its own, in nbs/, as with "Run All" in JupyterLab. The notebook itself is only read.
+Each notebook runs in a kernel of its own, in nbs/, as with "Run All" in JupyterLab. The notebook itself is only read,
+but for --write.
 An output cell is a code cell with an output, committed or new. It is one of
 
 - identical: the same bytes, or the same pixels;
@@ -25,13 +27,14 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbdev.clean import nbdev_clean
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -75,7 +78,19 @@ def execute(path, slow=True):
     return notebook
 
 
-def check_notebook(path, slow=True):
+def keep(path, before, after, cells):
+    "Write the new outputs of some cells into a notebook, as JupyterLab saves it here; not of one that ends in an error"
+    if any(o.output_type == "error" for cell in after.cells for o in cell.get("outputs", [])):
+        return
+    for i in cells:
+        before.cells[i].outputs = [o for o in after.cells[i].outputs if o.get("name") != "stderr"]
+        for output in (o for o in before.cells[i].outputs if "image/png" in o.get("data", {})):
+            output["data"].pop("application/vnd.jupyter.widget-view+json", None) # it lives as long as its kernel
+    nbformat.write(before, path)
+    nbdev_clean(str(path))
+
+
+def check_notebook(path, slow=True, write=False):
     "A Finding for each output cell, and the seconds that the notebook took"
     started = time.monotonic()
     before, after, findings = nbformat.read(path, 4), execute(path, slow), []
@@ -85,6 +100,8 @@ def check_notebook(path, slow=True):
         if shown(old.outputs) or shown(new.outputs):
             compared = compare_cell(old.outputs, new.outputs, flagged(old, "volatile"))
             findings.append(Finding(path.stem, i, *compared))
+    if write:
+        keep(path, before, after, [f.cell for f in findings if f.result == "different"])
     return findings, time.monotonic() - started
 
 
@@ -97,17 +114,19 @@ def named(names):
     return [p for p in every if not names or p.stem in names or p.stem.split("_")[0] in names]
 
 
-def check_all(paths, jobs, slow, each=lambda stem, findings, seconds: None):
+def check_all(paths, jobs, slow, write=False, each=lambda stem, findings, seconds: None):
     "Findings of all notebooks in their order; calls `each` when one is done"
-    findings = []
+    findings = {}
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(paths), unit="notebook", desc="check") as bar:
-        for path, (found, took) in zip(paths, pool.map(check_notebook, paths, [slow]*len(paths))):
-            findings += found
-            each(path.stem, found, round(took, 1))
+        runs = {pool.submit(check_notebook, path, slow, write): path.stem for path in paths}
+        for run in as_completed(runs):
+            found, took = run.result()
+            findings[runs[run]] = found
+            each(runs[run], found, round(took, 1))
             bar.update()
             for f in (f for f in found if f.result == "different"):
                 tqdm.write(f"{f.notebook}, cell {f.cell}: {f.why}")
-    return findings
+    return [f for path in paths for f in findings[path.stem]]
 
 
 def counts(findings):
@@ -158,11 +177,12 @@ def main():
     parser.add_argument("notebooks", nargs="*", help="names or numbers of notebooks; none: all, and the results too")
     parser.add_argument("--jobs", type=int, default=1, help="notebooks that run side by side (default 1)")
     parser.add_argument("--slow", action="store_true", help="also run the cells flagged slow, as JupyterLab does")
+    parser.add_argument("--write", action="store_true", help="write new outputs that are different into the notebooks")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts, provenance and all findings to a file")
     args = parser.parse_args()
     paths, before = named(args.notebooks), tree()
     record = Record(args.json, args.slow) if args.json else None
-    findings = check_all(paths, max(args.jobs, 1), args.slow, *([record.add] if record else []))
+    findings = check_all(paths, max(args.jobs, 1), args.slow, args.write, *([record.add] if record else []))
     touched = sorted(line for line in set(tree().splitlines()) - set(before.splitlines())
                      if not args.json or (ROOT/line[3:]).resolve() != args.json.resolve())
     results = [] if args.notebooks else freshness.freshness()
@@ -173,9 +193,9 @@ def main():
     print(sentence(counts(findings)))
     if record and results:
         record.write(results)
-    if touched:
+    if touched and not args.write:
         print("the notebooks changed the tree:", *touched, sep="\n")
-    sys.exit(bool(touched) or counts(findings)["different"] > 0)
+    sys.exit(bool(touched and not args.write) or not args.write and counts(findings)["different"] > 0)
 
 
 if __name__ == "__main__":

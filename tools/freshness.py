@@ -17,8 +17,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import code_digest  # noqa: E402
 from stages import fail, read_stages  # noqa: E402
@@ -99,7 +97,7 @@ def lock_commits():
 def locked_stages():
     "Stages of dvc.lock and of the studies: name -> entry"
     files = [f for f in (ROOT/"dvc.lock", ROOT/"studies"/"dvc.lock") if f.exists()]
-    entries = {(f, name): e for f in files for name, e in yaml.safe_load(f.read_text())["stages"].items()}
+    entries = {(f, name): e for f in files for name, e in code_digest.load_yaml(f)["stages"].items()}
     return {name if f.parent == ROOT else f"studies/dvc.yaml:{name}": e for (f, name), e in entries.items()}
 
 

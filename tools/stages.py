@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from code_digest import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +33,7 @@ def did_you_mean(name, known):
 
 def read_params(file="params.yaml"):
     "A file of parameters as it stands"
-    return yaml.safe_load((ROOT/file).read_text())
+    return load_yaml(ROOT/file)
 
 
 def section(params, dotted):
@@ -90,7 +91,7 @@ def listed(params):
 def read_stages(scale):
     "All stages that run a notebook, those of the smaller pipelines too: name -> Stage"
     files = [f for f in (ROOT/"dvc.yaml", ROOT/"bench"/"dvc.yaml", ROOT/"studies"/"dvc.yaml") if f.exists()]
-    found = [(k, v) for f in files for k, v in yaml.safe_load(f.read_text())["stages"].items()]
+    found = [(k, v) for f in files for k, v in load_yaml(f)["stages"].items()]
     entries = {k: v for k, v in found if "matrix" not in v} # a matrix repeats stages with other parameters
     stages = {}
     for group, entry in entries.items():

@@ -107,7 +107,7 @@ def crop_views(
     images:list, # B PIL images, or B lists of photographs of one thing each
     draws:BatchRandom, # random numbers of the batch
     device="cpu", # device of the network
-)->list[Tensor]: # of each view (B, C, size, size) uint8; for another device its color changes (B, 12) too, at the end
+)->list[Tensor]: # of each view (B, C, size, size) uint8; for another device also all color changes (B, n_crops, 12)
     "Cut the windows of all views, and change their colors if the network is on the CPU"
     if get_worker_info():
         cv2.setNumThreads(0) # loader processes already run in parallel
@@ -119,8 +119,8 @@ def crop_views(
             crops.append(random_crop(rng, in_color(image), size, scale))
             drawn.append(draw_colors(rng, crops[-1].shape[2] == 3, self.jitter, self.blur, *chances))
         views.append(stack_images(map(change_colors_uint8, crops, drawn) if on_cpu else crops))
-        changes.append(pack_colors(drawn))
-    return views if on_cpu else views + changes
+        changes.append(drawn)
+    return views if on_cpu else [*views, torch.stack([pack_colors(drawn) for drawn in changes], 1)]
 
 # %% ../../nbs/23_data.multicrop.ipynb #c95a324e
 @patch
@@ -131,7 +131,8 @@ def to_model_input(
     stats:tuple=None, # mean and standard deviation that the network expects; None: those of ImageNet
 )->list[Tensor]: # [global (2*B, C, g, g), local (n_local*B, C, l, l)], ordered by view, normalized
     "Turn views into normalized tensors on the device, one per size"
-    views, changes, groups = crops[:self.n_crops], crops[self.n_crops:], []
+    n, groups = self.n_crops, []
+    views, changes = crops[:n], crops[n].unbind(1) if len(crops) > n else ()
     for part in (slice(2), slice(2, None)): # global and local
         if views[part]:
             x = torch.cat([v.to(device, non_blocking=True) for v in views[part]])

@@ -157,7 +157,7 @@ def blur_uint8(
 # %% ../../nbs/22_data.transforms.ipynb #92aa2482
 class ColorChange(NamedTuple):
     "What is done to the colors of one view"
-    steps:list=[] # operations in order: (name, factor), or ("hue", turns)
+    steps:list=() # operations in order: (name, factor), or ("hue", turns)
     sigma:float=0. # standard deviation of the blur in pixels, at 224 pixels; 0: no blur
     solarize:bool=False # True: the bright half is inverted
 
@@ -188,7 +188,7 @@ def change_colors_uint8(
 # %% ../../nbs/22_data.transforms.ipynb #4b283189
 def pack_colors(
     changes:list[ColorChange], # what is done to the colors of each of B views
-)->Tensor: # (B, 12) float32: five times number (1 to 4, 0: none) and amount, sigma, 1 to solarize
+)->Tensor: # (B, 12) float32: five times kind (1 to 4, 0: none) and amount; sigma of the blur; 1 to solarize
     "Write color changes as one tensor, which goes with the views to another device"
     packed = np.zeros((len(changes), 12), np.float32)
     for row, change in zip(packed, changes):
@@ -208,16 +208,15 @@ def stack_images(
 # %% ../../nbs/22_data.transforms.ipynb #b218e35a
 def fold_adjustments(
     x:Tensor, # images (B, 3, H, W) in 0..1
-    number:Tensor, # operations of each image in order (B, n), as in `pack_colors`; a hue shift is left out
+    kind:Tensor, # kinds of the operations of each image in order (B, n), as in `pack_colors`; a hue is left out
     amount:Tensor, # their amounts (B, n)
 )->Tensor: # (B, 3, 4)
     "Fold brightness, contrast and saturation of each image into one matrix"
-    gray = x.new_tensor(GRAY.tolist())
     M = torch.eye(3, 4, device=x.device).expand(len(x), 3, 4)
     mean = pad(x.mean((2, 3)), (0, 1), value=1.) # (B, 4)
-    for k, f in zip(number.T, amount.T):
+    for k, f in zip(kind.T, amount.T):
         f = f.where((k > 0) & (k < 4), 1)[:, None, None]
-        luma = gray @ M # (B, 4), luma of the colors so far
+        luma = sum(g*row for g, row in zip(GRAY.tolist(), M.unbind(1))) # (B, 4), luma of the colors so far
         other = luma*(k == 3)[:, None] # what the colors are mixed with: nothing, or for the saturation their luma
         other[:, 3] += (k == 2)*(luma*mean).sum(1) # or for the contrast its mean
         M = f*M + (1-f)*other[:, None]
@@ -233,21 +232,22 @@ def mix_channels(
 
 def adjust_batch(
     x:Tensor, # images (B, 3, H, W) in 0..1
-    number:Tensor, # operations of each image in order (B, n), as in `pack_colors`; on the CPU
-    amount:Tensor, # their amounts (B, n), on the CPU
+    kind:Tensor, # kinds of the operations of each image in order (B, n), as in `pack_colors`
+    amount:Tensor, # their amounts (B, n)
+    hue:bool=True, # False: no image has a hue shift
 )->Tensor: # (B, 3, H, W) in 0..1
     "Apply color operations, other ones to each image, as `adjust_colors` does"
-    hue = number == 1+ADJUSTMENTS.index("hue")
-    before = hue.cumsum(1) == 0
-    first, then, there, turns = (t.to(x.device) for t in (number*before, number*~before, amount, (amount*hue).sum(1)))
-    x = mix_channels(x, fold_adjustments(x, first, there))
-    if before.all():
+    shift = kind == 1+ADJUSTMENTS.index("hue")
+    before = shift.cumsum(1) == 0
+    x = mix_channels(x, fold_adjustments(x, kind*before, amount))
+    if not hue:
         return x
     from kornia.color import hsv_to_rgb, rgb_to_hsv  # takes three seconds, and is not needed on a CPU
     hsv = rgb_to_hsv(x)
-    hsv[:, 0] = (hsv[:, 0] + 2*math.pi*turns[:, None, None]) % (2*math.pi)
+    turns = (amount*shift).sum(1)[:, None, None]
+    hsv[:, 0] = (hsv[:, 0] + 2*math.pi*turns) % (2*math.pi)
     x = hsv_to_rgb(hsv)
-    return mix_channels(x, fold_adjustments(x, then, there))
+    return mix_channels(x, fold_adjustments(x, kind*~before, amount))
 
 # %% ../../nbs/22_data.transforms.ipynb #54fc0ce1
 def blur_batch(
@@ -258,7 +258,7 @@ def blur_batch(
     from kornia.filters import gaussian_blur2d
     radius = math.ceil(3*sigma.max())
     border = "reflect" if radius < x.shape[-1] else "replicate"
-    return gaussian_blur2d(x, 2*radius+1, sigma[:, None].expand(-1, 2).to(x.device), border)
+    return gaussian_blur2d(x, 2*radius+1, sigma[:, None].expand(-1, 2), border) # which moves sigma
 
 # %% ../../nbs/22_data.transforms.ipynb #e7850634
 def change_colors(
@@ -267,15 +267,17 @@ def change_colors(
 )->Tensor: # (B, C, size, size) in 0..1
     "Change the colors of a batch on its device"
     x = images.float().div_(255)
-    steps, (sigma, solarize) = packed[:, :10].unflatten(1, (-1, 2)), packed[:, 10:].unbind(1)
-    some = steps[..., 0].any(1).nonzero()[:, 0] # which views have any; known without asking the device
-    if len(some):
-        x[some] = adjust_batch(x[some], *steps[some].unbind(2))
-    some = sigma.nonzero()[:, 0]
-    if len(some):
-        x[some] = blur_batch(x[some], sigma[some]*x.shape[-1]/224)
-    some = solarize.nonzero()[:, 0]
-    x[some] = torch.minimum(x[some], 1-x[some])
+    there = packed.to(x.device, non_blocking=True)
+    kind = packed[:, 0:10:2] # what is to be done is known here: the device is not asked, and so not waited for
+    if kind.any():
+        hue = bool((kind == 1+ADJUSTMENTS.index("hue")).any())
+        x = adjust_batch(x, there[:, 0:10:2], there[:, 1:10:2], hue)
+    blurred = packed[:, 10].nonzero()[:, 0]
+    if len(blurred):
+        at = blurred.to(x.device, non_blocking=True)
+        x[at] = blur_batch(x[at], packed[blurred, 10]*x.shape[-1]/224)
+    if packed[:, 11].any():
+        x = torch.where(there[:, 11, None, None, None] > 0, torch.minimum(x, 1-x), x)
     return x
 
 # %% ../../nbs/22_data.transforms.ipynb #92df522d

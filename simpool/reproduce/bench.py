@@ -327,7 +327,7 @@ def our_step(
         rng = np.random.default_rng(0)
         changes = [[draw_colors(rng, True, crops.jitter, crops.blur, *chances) for _ in views[0]]
                    for _, _, *chances in crops.views]
-        views = [*views, *map(pack_colors, changes)]
+        views = [*views, torch.stack([pack_colors(drawn) for drawn in changes], 1)]
     turn = itertools.count()
     return lambda: task.step(views, next(turn) % 1000, 5)
 
