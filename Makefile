@@ -26,10 +26,10 @@ repro repro-all:
 	@$(if $(filter rehearsal,$(SCALE)),"$(BIN)"/python tools/make_rehearsal_data.py)
 	"$(BIN)"/dvc repro $(TARGET)
 
-test: env $(VENV)/.docs ## notebooks, the site of the docs and all else, but for ten long tests
+test: env $(VENV)/.docs ## notebooks and all else, but for the long tests
 	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup -m "not slow"
 
-test-slow: env $(VENV)/.docs ## the long tests: every stage on a few scenes, switching scales, a share of the drills
+test-slow: env $(VENV)/.docs ## the long tests: every stage on a few scenes, switching scales, the site, a share of the drills
 	"$(BIN)"/python -m pytest -q -n auto --dist loadgroup -m slow
 
 check: env ## run the notebooks again and compare every output with the committed one; which results are fresh
@@ -78,6 +78,7 @@ $(VENV)/.ready: requirements.lock tests/requirements.lock pyproject.toml
 	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --require-hashes -r requirements.lock -r tests/requirements.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo "ready: make repro, make lab, or . $(VENV)/bin/activate and simpool --help"
 
 $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: $(VENV)/.ready %/requirements.lock
 	@"$(BIN)"/uv pip install --quiet --python "$(BIN)"/python --require-hashes -r $*/requirements.lock

@@ -1508,6 +1508,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'simpool.maps.pca_rgb': ('maps.html#pca_rgb', 'simpool/maps.py'),
                               'simpool.maps.pretrained_network': ('maps.html#pretrained_network', 'simpool/maps.py'),
                               'simpool.maps.principal_components': ('maps.html#principal_components', 'simpool/maps.py'),
+                              'simpool.maps.said_large': ('maps.html#said_large', 'simpool/maps.py'),
                               'simpool.maps.show_attention': ('maps.html#show_attention', 'simpool/maps.py'),
                               'simpool.maps.show_gallery': ('maps.html#show_gallery', 'simpool/maps.py'),
                               'simpool.maps.shown_mask': ('maps.html#shown_mask', 'simpool/maps.py'),

@@ -1205,7 +1205,8 @@ def build_parser(
     parser = argparse.ArgumentParser("simpool", usage="simpool [-h] [--version] COMMAND ...", formatter_class=raw,
                                      description=f"{words}\n{overview()}", epilog=below)
     parser.add_argument("--version", action="version", version=version("simpool"))
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help="one of the commands above")
+    commands = parser.add_subparsers(dest="command", required=True, prog="simpool", metavar="COMMAND",
+                                     help="one of the commands above")
     for name, (add_options, _, sentence, example) in COMMANDS.items():
         epilog = f"example: simpool {name} {example}\n{wrapped(EXIT_CODES)}"
         p = commands.add_parser(name, description=sentence, epilog=epilog, formatter_class=raw)

@@ -169,6 +169,7 @@ def elsewhere(address):
     return bool(urlsplit(address).scheme not in ("", "data") or address.startswith("//"))
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_from_elsewhere(site, pages):
     found = [(path.name, address) for path, page in pages.items() for address in page.fetched if elsewhere(address)]
     for path in site.rglob("*.css"):
@@ -179,6 +180,7 @@ def test_nothing_is_fetched_from_elsewhere(site, pages):
     assert "require.js" not in scripts and "mathjax" not in scripts.lower().replace("mathjax_ignore", "")
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere(site, pages):
     broken = []
     for path, page in pages.items():
@@ -192,11 +194,13 @@ def test_every_link_leads_somewhere(site, pages):
     assert not broken, broken[:20]
 
 
+@pytest.mark.slow
 def test_every_notebook_has_a_page(site):
     for path in [*(ROOT/"nbs").glob("*.ipynb"), *(ROOT/"nbs"/"experiments").glob("*.ipynb")]:
         assert (site/path.relative_to(ROOT).with_suffix(".html")).exists(), path
 
 
+@pytest.mark.slow
 def test_results_are_shown(site):
     "Each table that git has, all its rows, and its commit"
     for folder in sorted((ROOT/"results").glob("*/*/table.csv")):
@@ -207,6 +211,7 @@ def test_results_are_shown(site):
             assert f"{len(pd.read_csv(folder))} rows" in text and facts["commit"] in text, (scale, stage)
 
 
+@pytest.mark.slow
 def test_public_names_are_in_the_reference(site, pages):
     for name in simpool.__all__:
         full = f"simpool.{simpool._HOME[name]}.{name}"
@@ -215,6 +220,7 @@ def test_public_names_are_in_the_reference(site, pages):
         assert f"#{full}" in (site/"reference.html").read_text("utf-8"), full
 
 
+@pytest.mark.slow
 def test_formulas_are_drawn_by_the_browser(site, pages):
     assert (site/"nbs"/"11_simpool.html").read_text("utf-8").count("<math") > 10
     for path in pages:

@@ -19,14 +19,9 @@ import shutil
 from functools import cache
 from pathlib import Path
 
-import yaml
+from stages import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def load_yaml(path):
-    "What a YAML file says; by the library in C, if PyYAML has it, ten times as fast"
-    return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def digest(data):

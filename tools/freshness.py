@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import code_digest  # noqa: E402
-from stages import fail, read_stages  # noqa: E402
+from stages import fail, load_yaml, read_stages  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ["nbs/experiments", "simpool", "requirements.lock", "data/stamps/stamps.npz.dvc", "params.yaml", "results"]
@@ -49,7 +49,8 @@ def checkout(commit):
         return None
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit, *there], capture_output=True, check=True)
     folder = tempfile.TemporaryDirectory(prefix="freshness-")
-    tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(folder.name, filter="data")
+    safely = dict(filter="data") if hasattr(tarfile, "data_filter") else {} # from Python 3.11.4 on
+    tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(folder.name, **safely)
     return folder # removed at the end of this process
 
 
@@ -97,7 +98,7 @@ def lock_commits():
 def locked_stages():
     "Stages of dvc.lock and of the studies: name -> entry"
     files = [f for f in (ROOT/"dvc.lock", ROOT/"studies"/"dvc.lock") if f.exists()]
-    entries = {(f, name): e for f in files for name, e in code_digest.load_yaml(f)["stages"].items()}
+    entries = {(f, name): e for f in files for name, e in load_yaml(f)["stages"].items()}
     return {name if f.parent == ROOT else f"studies/dvc.yaml:{name}": e for (f, name), e in entries.items()}
 
 

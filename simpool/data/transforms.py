@@ -192,6 +192,8 @@ def pack_colors(
     "Write color changes as one tensor, which goes with the views to another device"
     packed = np.zeros((len(changes), 12), np.float32)
     for row, change in zip(packed, changes):
+        if len(change.steps) > 5 or [name for name, _ in change.steps].count("hue") > 1:
+            raise UserError("a color change has over five operations, or more than one hue", "apply them in two parts")
         for j, (name, amount) in enumerate(change.steps):
             row[2*j:2*j+2] = 1+ADJUSTMENTS.index(name), amount
         row[10:] = change.sigma, change.solarize
@@ -238,7 +240,7 @@ def adjust_batch(
 )->Tensor: # (B, 3, H, W) in 0..1
     "Apply color operations, other ones to each image, as `adjust_colors` does"
     shift = kind == 1+ADJUSTMENTS.index("hue")
-    before = shift.cumsum(1) == 0
+    before = shift.cumsum(1) == 0 # of each image the operations up to its hue
     x = mix_channels(x, fold_adjustments(x, kind*before, amount))
     if not hue:
         return x
