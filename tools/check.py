@@ -151,8 +151,7 @@ class Record:
         from simpool.core import provenance
         facts = provenance(time.monotonic()) # of now: this file itself will be a change of the tree
         self.path, self.made = path, dict(commit=facts["commit"], machine=facts["machine"], slow=slow)
-        self.known = json.loads(path.read_text()) if path.exists() else dict(notebooks={})
-        found = self.known["notebooks"]
+        found = json.loads(path.read_text())["notebooks"] if path.exists() else {}
         self.notebooks = {p.stem: found[p.stem] for p in named([]) if p.stem in found}
 
     def add(self, stem, findings, seconds):
@@ -162,11 +161,11 @@ class Record:
         self.write()
 
     def write(self, results=None):
-        "Write the file: the sum of all notebooks, the tolerances, each notebook, each result"
+        "Write the file: the sum of all notebooks, tolerances, each notebook; after a check of all the results, which age"
         total = {k: sum(n[k] for n in self.notebooks.values()) for k in ("cells", *RANK)}
         pictures = dict(levels_of_255=LEVELS, far_levels=FAR, far_share=SHARE)
         tolerance = dict(relative=RELATIVE, absolute=ABSOLUTE, last_decimal=1, **pictures)
-        found = self.known | dict(sentence=sentence(total), **total, tolerance=tolerance)
+        found = dict(sentence=sentence(total), **total, tolerance=tolerance)
         found["notebooks"] = dict(sorted(self.notebooks.items()))
         found |= dict(results_sentence=freshness.summary(results), results=results) if results else {}
         self.path.write_text(json.dumps(found, indent=1) + "\n")

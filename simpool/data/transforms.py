@@ -240,7 +240,7 @@ def adjust_batch(
 )->Tensor: # (B, 3, H, W) in 0..1
     "Apply color operations, other ones to each image, as `adjust_colors` does"
     shift = kind == 1+ADJUSTMENTS.index("hue")
-    before = shift.cumsum(1) == 0 # of each image the operations up to its hue
+    before = shift.cumsum(1) == 0 # of each image the operations before its hue
     x = mix_channels(x, fold_adjustments(x, kind*before, amount))
     if not hue:
         return x
