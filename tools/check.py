@@ -161,7 +161,7 @@ class Record:
         self.write()
 
     def write(self, results=None):
-        "Write the file: the sum of all notebooks, tolerances, each notebook; after a check of all the results, which age"
+        "Write the file: the sum, the tolerances, each notebook; after a check of all also the results, which age"
         total = {k: sum(n[k] for n in self.notebooks.values()) for k in ("cells", *RANK)}
         pictures = dict(levels_of_255=LEVELS, far_levels=FAR, far_share=SHARE)
         tolerance = dict(relative=RELATIVE, absolute=ABSOLUTE, last_decimal=1, **pictures)
