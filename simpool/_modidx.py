@@ -232,6 +232,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'simpool.cli.run_pretrain': ('cli.html#run_pretrain', 'simpool/cli.py'),
                              'simpool.cli.run_train': ('cli.html#run_train', 'simpool/cli.py'),
                              'simpool.cli.run_verify': ('cli.html#run_verify', 'simpool/cli.py'),
+                             'simpool.cli.save_maps': ('cli.html#save_maps', 'simpool/cli.py'),
                              'simpool.cli.settings_of': ('cli.html#settings_of', 'simpool/cli.py'),
                              'simpool.cli.some_pictures': ('cli.html#some_pictures', 'simpool/cli.py'),
                              'simpool.cli.split_name': ('cli.html#split_name', 'simpool/cli.py'),

@@ -15,8 +15,8 @@ __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 
            'config_from_args', 'paint', 'number', 'file_path', 'data_source', 'add_network', 'read_gamma', 'split_name',
            'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size',
            'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'networks_of',
-           'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path', 'beside',
-           'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
+           'save_maps', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path',
+           'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
            'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run', 'settings_of',
            'class_names', 'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train',
            'run_train', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx',
@@ -129,7 +129,7 @@ def add_network(
     "Add the options that say which network to load"
     parser.add_argument("checkpoint", help="file, folder of save_pretrained, Hub id, or a network of data/networks")
     parser.add_argument("--backbone", help="timm name; if not given, the network is recognized by its weights")
-    parser.add_argument("--gamma", default="auto", help="exponent of SimPool, or none; auto: as the file says")
+    parser.add_argument("--gamma", default="auto", help="exponent of SimPool, or none (auto: as the file says)")
     parser.add_argument("--network", default="teacher", help="teacher, student or ema, if a file holds several")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id; if not given, the newest")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
@@ -358,7 +358,8 @@ def add_attend(
     add("--box", action="store_true", help="draw the box around the main part of that set")
     add("--scale", choices=("uniform", "own"), default="uniform",
         help="one color scale in multiples of the uniform weight, or one per map (%(default)s)")
-    add("--npz", type=file_path, help="file for maps, masks and boxes as arrays, see `ComparedMaps.arrays`")
+    add("--npz", type=file_path, help=".npz file of arrays: image, heading, size; map_I_K of image I under heading "
+        "K, from 0; with --mask also mask_I_K and box_I_K")
     add_json(parser, "entropy, peak, area and box of each map")
 
 # %% ../nbs/80_cli.ipynb #ec8719f7
@@ -380,6 +381,25 @@ def networks_of(
         found[heading if heading not in found else f"{heading} ({k + 1})"] = model
     return found
 
+# %% ../nbs/80_cli.ipynb #a84413b5
+def save_maps(
+    figure, # matplotlib figure of `ComparedMaps.draw`
+    out:Path, # picture to write
+    mass:float|None, # share of the weight that the outlined masks hold; None: no masks
+    box:bool, # whether boxes are drawn
+):
+    "Write the picture, with a line below that says what outlines and boxes are"
+    from simpool.maps import MASS
+    held = f"area that holds {100*(MASS if mass is None else mass):.3g} % of the map's weight"
+    words = [f"outline: smallest {held}"]*(mass is not None)
+    words += [f"box: main part of the {'outline' if mass is not None else held}"]*box
+    below = {}
+    if words:
+        figure.supxlabel("\n".join(words), fontsize=7, y=0, va="top")
+        below = dict(bbox_inches="tight")
+    dpi = min(150, 2**16/(max(figure.get_size_inches()) + 1) - 1) # most pixels that matplotlib can draw
+    figure.savefig(out, dpi=dpi, **below)
+
 # %% ../nbs/80_cli.ipynb #876457d1
 def run_attend(
     args:argparse.Namespace, # options of `add_attend`
@@ -398,8 +418,7 @@ def run_attend(
     check_setting("mask", .6 if args.mask is None else args.mask, float, .01, 1)
     out, mass, started = picture_path(args.out, images), args.mask, time.monotonic()
     found = compare_maps(networks_of(args), images, args.size, args.maps)
-    figure = found.draw(args.overlay, scale=args.scale, mass=mass, box=args.box)
-    figure.savefig(out, dpi=min(150, 2**16/max(figure.get_size_inches()) - 1)) # most pixels that matplotlib can draw
+    save_maps(found.draw(args.overlay, scale=args.scale, mass=mass, box=args.box), out, mass, args.box)
     if args.npz:
         found.save(args.npz, names=images, mass=.6 if mass is None else mass)
     write_numbers(args, started, lambda: dict(picture=str(out), rows=found.table(images, .6 if mass is None else mass)))
@@ -993,9 +1012,9 @@ def bf16_words(
         with autocast(torch.device("cpu"), precision):
             return conv(x).float().square().mean()
     if wrong_gradient(loss_of, dict(conv=conv)):
-        return (f"{matrix_units(device)}; gradients of some small convolutions are wrong (a fault of torch): "
-                "precision auto checks each run, and takes float32 where it must")
-    return f"{matrix_units(device)}; no fault found, and precision auto checks each run"
+        return (f"{matrix_units(device)}; precision auto checks each run, and takes float32 where torch's gradients of "
+                "small convolutions would be wrong, as they are here")
+    return f"{matrix_units(device)}; precision auto checks each run; no fault of torch found here"
 
 # %% ../nbs/80_cli.ipynb #d13bd764
 def check_layer(
@@ -1162,7 +1181,7 @@ COMMANDS = dict( # name -> (adds its options, runs it, a sentence, an example)
     verify=(add_verify, run_verify, "Compare a released network with the numbers of its model card.",
             "billpsomas/resnet50_dino_simpool_ep100 --data imagenet"),
     attend=(add_attend, run_attend, "Draw where networks look: attention, each head, similarity, masks and boxes.",
-            "net.safetensors photo.jpg --size 448 --mask --box"),
+            "vit_small_patch16_224.dino photo.jpg --size 448 --mask --box"),
     export=(add_export, run_export, "Write a network as ONNX, or several as a page that works without a server.",
             "net.safetensors --html -o explore.html"),
     pack=(add_pack, run_pack, "Pack a folder of images into a few large files with checksums.", "photos shards"),

@@ -214,7 +214,7 @@ function draw() {
     network.z = results[i].z;
     paint(network.canvas, network, map, limit);
   });
-  $("limit").textContent = limit.toFixed(1);
+  $("limit").textContent = `≥ ${limit.toFixed(1)}`;
   $("bar").style.background = `linear-gradient(90deg, ${page.colors.map(c => `rgb(${c.map(Math.round)})`)})`;
   const drawn = performance.now() - start - pooled, ms = networks.map(n => n.ms.toFixed(0)).join(" + ");
   const times = `Networks ${ms} ms, pooling ${pooled.toFixed(1)} ms, drawing ${drawn.toFixed(1)} ms.`;
@@ -322,6 +322,8 @@ function addControls() {
   const {step, size} = page;
   Object.assign($("size"), {min: step * Math.ceil(48 / step), max: Math.min(448, 4 * size), step});
   $("size").value = page.size;
+  const sides = [...new Set(page.networks.map(n => Math.max(...n.usual_size)))];
+  $("size-words").textContent = `The networks were made for ${sides.join(" and ")} px. Larger gives finer maps.`;
   for (const id of ["temperature", "opacity", "mass", "smooth"]) $(id).addEventListener("input", redraw);
   $("gamma").addEventListener("input", () => { state.gamma = Number($("gamma").value); redraw(); });
   $("size").addEventListener("input", () => {
@@ -365,7 +367,7 @@ function save() { // photo and maps in a row, with their captions
     context.fillText(name, i * (width + 8) + 2, height + 20, width);
   });
   context.font = "13px sans-serif";
-  context.fillText(`${VIEWS[state.view][0]}; colors from 0 to ${limit.toFixed(1)} times uniform`, 2, height + 44);
+  context.fillText(`${VIEWS[state.view][0]}; colors from 0 to ${limit.toFixed(1)} times uniform and more`, 2, height + 44);
   canvas.toBlob(blob => {
     const link = Object.assign(document.createElement("a"), {href: URL.createObjectURL(blob), download: "attention.png"});
     link.click();
