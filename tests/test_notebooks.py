@@ -11,6 +11,7 @@ import pytest
 import torch
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from nbdev.test import test_nb as run_nb
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from traitlets.config import PyFileConfigLoader
 
 ROOT = Path(__file__).parents[1]
@@ -64,3 +65,34 @@ def test_saved_in_jupyterlab():
     model["content"]["metadata"]["language_info"] = dict(name="python", version="3.99")
     manager.run_pre_save_hooks(model=model, path=str(path.relative_to(ROOT)))
     assert model["content"] == json.loads(path.read_text())
+
+
+def git(folder, *words):
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.hooksPath=/dev/null", *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def test_run_all_leaves_the_tree_clean(tmp_path):
+    "Saved in JupyterLab: outputs that another run gives are those of the last commit; what an edit changed is new"
+    def cell(name, source, *outputs):
+        return new_code_cell(source, id=name, outputs=list(outputs))
+    def stream(text, name="stdout"):
+        return new_output("stream", name=name, text=text)
+    timed = "#| volatile\nmeasure()"
+    before = [cell("rounds", "print(loss)", stream("loss 1.2341")), cell("times", timed, stream("3 s")),
+              cell("moved", "print(n)", stream("n 4")), cell("edited", "print(1.0)", stream("1.0"))]
+    after = [cell("rounds", "print(loss)", stream("loss 1.2342")), cell("times", timed, stream("5 s")),
+             cell("moved", "print(n)", stream("n 5")), cell("edited", "print(1.00001)", stream("1.00001")),
+             cell("new", "fit()", stream("100%", "stderr"), stream("done"))]
+    expected = [*before[:2], *after[2:4], cell("new", "fit()", stream("done"))]
+    path = tmp_path/"a.ipynb"
+    nbformat.write(new_notebook(cells=before), path)
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "a")
+    path.unlink() # whatever was saved while it ran: the last commit is what counts
+    config = PyFileConfigLoader("jupyter_server_config.py", ROOT/"tools").load_config()
+    manager = AsyncLargeFileManager(root_dir=str(tmp_path), config=config)
+    model = dict(type="notebook", format="json", content=json.loads(nbformat.writes(new_notebook(cells=after))))
+    manager.run_pre_save_hooks(model=model, path="a.ipynb")
+    assert nbformat.reads(json.dumps(model["content"]), 4).cells == expected

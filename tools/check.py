@@ -5,9 +5,10 @@
     python tools/check.py --slow --json results/check.json
     python tools/check.py --slow --json results/check.json 22 # after an edit: this notebook's part of the file
     python tools/check.py --slow --write 22   # after an edit: its new outputs, where they are different
+    python tools/check.py --slow --renew 14   # the same, and its times and memory of today
 
 Each notebook runs in a kernel of its own, in nbs/, as with "Run All" in JupyterLab. The notebook itself is only read,
-but for --write.
+but for --write and --renew.
 An output cell is a code cell with an output, committed or new. It is one of
 
 - identical: the same bytes, or the same pixels;
@@ -23,7 +24,6 @@ Progress bars and warnings (stderr) are not compared: notebooks are committed wi
 """
 import argparse
 import json
-import re
 import subprocess
 import sys
 import time
@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import freshness  # noqa: E402
-from compare_outputs import ABSOLUTE, FAR, LEVELS, RANK, RELATIVE, SHARE, compare_cell, shown  # noqa: E402
+from compare_outputs import ABSOLUTE, FAR, LEVELS, RANK, RELATIVE, SHARE, compare_cell, flagged, shown  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1200 # limit of a cell
@@ -52,11 +52,6 @@ class Finding:
     cell: int # position in the notebook, from 0
     result: str # identical, close, volatile, different
     why: str = "" # how far, where it is not identical
-
-
-def flagged(cell, flag):
-    "Whether a cell has a directive such as `#| slow`"
-    return bool(re.search(rf"^#\| *{flag}\b", cell.source, re.M))
 
 
 def execute(path, slow=True):
@@ -90,7 +85,7 @@ def keep(path, before, after, cells):
     nbdev_clean(str(path))
 
 
-def check_notebook(path, slow=True, write=False):
+def check_notebook(path, slow=True, write=()):
     "A Finding for each output cell, and the seconds that the notebook took"
     started = time.monotonic()
     before, after, findings = nbformat.read(path, 4), execute(path, slow), []
@@ -101,7 +96,7 @@ def check_notebook(path, slow=True, write=False):
             compared = compare_cell(old.outputs, new.outputs, flagged(old, "volatile"))
             findings.append(Finding(path.stem, i, *compared))
     if write:
-        keep(path, before, after, [f.cell for f in findings if f.result == "different"])
+        keep(path, before, after, [f.cell for f in findings if f.result in write])
     return findings, time.monotonic() - started
 
 
@@ -114,7 +109,7 @@ def named(names):
     return [p for p in every if not names or p.stem in names or p.stem.split("_")[0] in names]
 
 
-def check_all(paths, jobs, slow, write=False, each=lambda stem, findings, seconds: None):
+def check_all(paths, jobs, slow, write=(), each=lambda stem, findings, seconds: None):
     "Findings of all notebooks in their order; calls `each` when one is done"
     findings = {}
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(paths), unit="notebook", desc="check") as bar:
@@ -177,11 +172,13 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="notebooks that run side by side (default 1)")
     parser.add_argument("--slow", action="store_true", help="also run the cells flagged slow, as JupyterLab does")
     parser.add_argument("--write", action="store_true", help="write new outputs that are different into the notebooks")
+    parser.add_argument("--renew", action="store_true", help="write those too that are flagged volatile")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write counts, provenance and all findings to a file")
     args = parser.parse_args()
     paths, before = named(args.notebooks), tree()
     record = Record(args.json, args.slow) if args.json else None
-    findings = check_all(paths, max(args.jobs, 1), args.slow, args.write, *([record.add] if record else []))
+    write = ["different"]*(args.write or args.renew) + ["volatile"]*args.renew
+    findings = check_all(paths, max(args.jobs, 1), args.slow, write, *([record.add] if record else []))
     touched = sorted(line for line in set(tree().splitlines()) - set(before.splitlines())
                      if not args.json or (ROOT/line[3:]).resolve() != args.json.resolve())
     results = [] if args.notebooks else freshness.freshness()
@@ -192,9 +189,9 @@ def main():
     print(sentence(counts(findings)))
     if record and results:
         record.write(results)
-    if touched and not args.write:
+    if touched and not write:
         print("the notebooks changed the tree:", *touched, sep="\n")
-    sys.exit(bool(touched and not args.write) or not args.write and counts(findings)["different"] > 0)
+    sys.exit(not write and (bool(touched) or counts(findings)["different"] > 0))
 
 
 if __name__ == "__main__":

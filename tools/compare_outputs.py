@@ -16,6 +16,11 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 RANK = dict(identical=0, close=1, volatile=2, different=3)
 
 
+def flagged(cell, flag):
+    "Whether a cell has a directive such as `#| slow`"
+    return bool(re.search(rf"^#\| *{flag}\b", cell.source, re.M))
+
+
 def value(number):
     "A printed number and one unit of its last decimal; whole numbers have none, since they may be counts"
     number = number.replace(",", "").replace("−", "-")
