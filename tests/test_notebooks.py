@@ -79,12 +79,14 @@ def test_run_all_leaves_the_tree_clean(tmp_path):
     def stream(text, name="stdout"):
         return new_output("stream", name=name, text=text)
     timed = "#| volatile\nmeasure()"
-    before = [cell("rounds", "print(loss)", stream("loss 1.2341")), cell("times", timed, stream("3 s")),
+    before = [cell("none", "n = 4"), cell("rounds", "print(loss)", stream("loss 1.2341")),
+              cell("times", timed, stream("3 s")),
               cell("moved", "print(n)", stream("n 4")), cell("edited", "print(1.0)", stream("1.0"))]
-    after = [cell("rounds", "print(loss)", stream("loss 1.2342")), cell("times", timed, stream("5 s")),
+    after = [cell("none", "n = 4", stream("a warning", "stderr")), cell("rounds", "print(loss)", stream("loss 1.2342")),
+             cell("times", timed, stream("5 s")),
              cell("moved", "print(n)", stream("n 5")), cell("edited", "print(1.00001)", stream("1.00001")),
              cell("new", "fit()", stream("100%", "stderr"), stream("done"))]
-    expected = [*before[:2], *after[2:4], cell("new", "fit()", stream("done"))]
+    expected = [*before[:3], *after[3:5], cell("new", "fit()", stream("done"))]
     path = tmp_path/"a.ipynb"
     nbformat.write(new_notebook(cells=before), path)
     git(tmp_path, "init")

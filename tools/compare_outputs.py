@@ -103,7 +103,9 @@ def compare_cell(old, new, volatile=False):
         return "different", new[now.index("error")][1]
     if kinds != now:
         return "different", f"{', '.join(kinds) or 'nothing'} is now {', '.join(now) or 'nothing'}"
-    if volatile and old != new:
+    if old == new: # also where both show nothing
+        return "identical", ""
+    if volatile:
         return "volatile", ""
     found = [(compare_images if kind in ("image/png", "image/jpeg") else compare_text)(a, b)
              for (kind, a), (_, b) in zip(old, new)]
