@@ -13,16 +13,16 @@ comments of the source as help. What takes seconds to import is imported by the 
 # %% auto #0
 __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 'COMPLETION', 'field_comments', 'add_fields',
            'config_from_args', 'paint', 'number', 'file_path', 'data_source', 'add_network', 'read_gamma', 'split_name',
-           'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size',
-           'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'networks_of',
-           'save_maps', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path',
-           'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'run_pretrain',
-           'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run', 'settings_of',
-           'class_names', 'supervised_options', 'prepare_training', 'train_to_file', 'describe_run', 'add_train',
-           'run_train', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx',
-           'run_export', 'add_bench', 'run_bench', 'bf16_words', 'check_layer', 'install_words', 'check_packages',
-           'check_room', 'check_sources', 'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser',
-           'check_outputs', 'run_command', 'complete', 'main']
+           'open_run', 'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy',
+           'usual_size', 'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend',
+           'networks_of', 'save_maps', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training',
+           'weights_path', 'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of',
+           'run_pretrain', 'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run',
+           'settings_of', 'class_names', 'supervised_options', 'prepare_training', 'train_to_file', 'describe_run',
+           'add_train', 'run_train', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named',
+           'write_onnx', 'run_export', 'add_bench', 'run_bench', 'bf16_words', 'check_layer', 'install_words',
+           'check_packages', 'check_room', 'check_sources', 'check_machine', 'add_doctor', 'run_doctor', 'overview',
+           'build_parser', 'check_outputs', 'run_command', 'complete', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -127,7 +127,8 @@ def add_network(
     parser:argparse.ArgumentParser, # parser to change in place
 ):
     "Add the options that say which network to load"
-    parser.add_argument("checkpoint", help="file, folder of save_pretrained, Hub id, or a network of data/networks")
+    parser.add_argument("checkpoint", help="file, checkpoint .pt of a training that may still run, folder of "
+                        "save_pretrained, Hub id, or a network of data/networks")
     parser.add_argument("--backbone", help="timm name; if not given, the network is recognized by its weights")
     parser.add_argument("--gamma", default="auto", help="exponent of SimPool, or none (auto: as the file says)")
     parser.add_argument("--network", default="teacher", help="teacher, student or ema, if a file holds several")
@@ -156,6 +157,20 @@ def split_name(
     return next(existing, text.rpartition("=")[::2])
 
 # %% ../nbs/80_cli.ipynb #8ee67a0a
+def open_run(
+    path:Path|str, # what the command line names
+)->tuple|None: # network, report; None: not a checkpoint of a training
+    "Load the network of a training, which may still run"
+    from simpool.checkpoint import LoadReport
+    from simpool.widget import run_network
+    model = run_network(path)
+    if model is None:
+        return None
+    rows = [dict(file=k, here=k, shape=tuple(v.shape), what="matched", why="kept by a training")
+            for k, v in model.state_dict().items()]
+    return model, LoadReport(str(path), model.config, rows)
+
+# %% ../nbs/80_cli.ipynb #90f73605
 def open_network(
     args:argparse.Namespace, # options of `add_network`
     card=None, # model card of the network; None: it has none
@@ -167,7 +182,7 @@ def open_network(
     options = dict(backbone=args.backbone, gamma=read_gamma(args.gamma), network=args.network, revision=args.revision)
     is_hub_id = "/" in str(args.checkpoint) and not Path(args.checkpoint).exists()
     with without_waiting() if is_hub_id else nullcontext():
-        model, report = load_for_card(args.checkpoint, card, **options)
+        model, report = open_run(args.checkpoint) or load_for_card(args.checkpoint, card, **options)
     print(report, file=sys.stderr)
     return model.to(pick_device(args.device)), report
 
@@ -369,12 +384,13 @@ def networks_of(
     "Load the networks of a comparison; names before = are headings"
     from simpool.core import pick_device
     from simpool.maps import as_network, heading_of, is_timm_name
+    from simpool.widget import run_network
     found, options = {}, dict(backbone=args.backbone, gamma=read_gamma(args.gamma), revision=args.revision)
     for k, text in enumerate([args.checkpoint, *args.beside]):
         name, source = split_name(text)
         one = argparse.Namespace(**vars(args) | dict(checkpoint=source))
         if k or is_timm_name(source): # options are of the first checkpoint
-            model = as_network(source, **({} if k else options)).to(pick_device(args.device))
+            model = (run_network(source) or as_network(source, **({} if k else options))).to(pick_device(args.device))
         else:
             model = open_network(one)[0]
         heading = name or heading_of(source)

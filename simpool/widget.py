@@ -10,10 +10,10 @@ Needs the extra: `pip install 'simpool[explore]'`."""
 
 # %% auto #0
 __all__ = ['PARTS', 'MOST_KEPT', 'VIEWS', 'OBJECT', 'BOX', 'GAP', 'LINE', 'IMPORTS', 'KINDS', 'Seen', 'look', 'backbone_weights',
-           'open_network', 'Source', 'read_kept', 'kept_map', 'Picture', 'example_list', 'picture_list', 'true_mask',
-           'until_changed', 'Exploration', 'as_sources', 'strip_of', 'check_place', 'kept_mask', 'color_table', 'blend',
-           'outline_of', 'frame_of', 'text_font', 'png', 'svg_text', 'with_imports', 'stage_class', 'Explorer',
-           'make_controls', 'arrange', 'explore']
+           'run_network', 'open_network', 'Source', 'read_kept', 'kept_map', 'Picture', 'example_list', 'picture_list',
+           'true_mask', 'until_changed', 'Exploration', 'as_sources', 'strip_of', 'check_place', 'kept_mask',
+           'color_table', 'blend', 'outline_of', 'frame_of', 'text_font', 'png', 'svg_text', 'with_imports',
+           'stage_class', 'Explorer', 'make_controls', 'arrange', 'explore']
 
 # %% ../nbs/68_widget.ipynb #810a2110
 import base64
@@ -100,20 +100,28 @@ def backbone_weights(
     return {k.removeprefix(inside): v for k, v in parts.get(name, {}).items()
             if k.startswith(inside) and ".aux_bn." not in k} # batch norms of augmented copies are not evaluated
 
-def open_network(
-    source:str|Path, # what names one for `as_network`, or a checkpoint `.pt` that a run keeps (keep_every)
-)->PooledModel: # network, of a run its teacher or, where it has labels, what it would evaluate
-    "Load a network, also from the middle of a training"
-    path = Path(source).expanduser()
+# %% ../nbs/68_widget.ipynb #15b97405
+def run_network(
+    path:str|Path, # checkpoint `.pt` that a run keeps; any other file or name is not one
+)->PooledModel|None: # network: the teacher or, with labels, what the run would evaluate; None: not of a run
+    "Load the network of a training from its checkpoint"
+    path = Path(path).expanduser()
     state = load_state(path) if path.suffix == ".pt" and path.is_file() else {}
     if not isinstance(state, dict) or "parts" not in state:
-        return as_network(source)
+        return None
     settings, weights = json.loads(state["config"]).get("network"), backbone_weights(state["parts"])
     if not isinstance(settings, dict) or not weights:
         raise UserError(f"{path} does not say which network it holds", "build it with create_model, and give that")
     model = create_model(**settings)
     model.load_state_dict(weights)
     return model.eval()
+
+# %% ../nbs/68_widget.ipynb #f892e9fd
+def open_network(
+    source:str|Path, # what names one for `as_network`, or a checkpoint `.pt` that a run keeps (keep_every)
+)->PooledModel: # network
+    "Load a network, also from the middle of a training"
+    return run_network(source) or as_network(source)
 
 # %% ../nbs/68_widget.ipynb #44277252
 class Source:
