@@ -17,12 +17,13 @@ __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 
            'usual_size', 'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend',
            'networks_of', 'save_maps', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training',
            'weights_path', 'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of',
-           'run_pretrain', 'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures', 'watched_run',
-           'settings_of', 'class_names', 'supervised_options', 'prepare_training', 'train_to_file', 'describe_run',
-           'add_train', 'run_train', 'add_pack', 'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named',
-           'write_onnx', 'run_export', 'add_bench', 'run_bench', 'bf16_words', 'check_layer', 'install_words',
-           'check_packages', 'check_room', 'check_sources', 'check_machine', 'add_doctor', 'run_doctor', 'overview',
-           'build_parser', 'check_outputs', 'run_command', 'complete', 'main']
+           'LastingStream', 'lasting_streams', 'run_pretrain', 'remove_checkpoints', 'fit_options', 'write_logs',
+           'some_pictures', 'watched_run', 'settings_of', 'class_names', 'supervised_options', 'say_images',
+           'prepare_training', 'write_result', 'train_to_file', 'describe_run', 'add_train', 'run_train', 'add_pack',
+           'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench',
+           'run_bench', 'bf16_words', 'check_layer', 'install_words', 'check_packages', 'check_room', 'check_sources',
+           'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs', 'run_command',
+           'complete', 'main']
 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
@@ -31,8 +32,10 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
 import time
+from collections import Counter
 from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from importlib.metadata import version
@@ -522,6 +525,8 @@ def weights_path(
     from simpool.core import UserError
     if out.suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar", ".onnx"):
         raise UserError(f"--out {out}: weights are written as safetensors", f"name it {out.stem}.safetensors")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder", f"name a file in it: {out/'net.safetensors'}")
     return out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
 
 def beside(
@@ -634,6 +639,39 @@ def command_of(
     options = {k: v.resolve() if isinstance(v, Path) else v for k, v in sorted(vars(args).items())}
     return {k: str(v) for k, v in options.items() if k not in left_out and (k, v) != ("max_steps", None)}
 
+# %% ../nbs/80_cli.ipynb #700a648b
+class LastingStream:
+    "Write to a stream, and to nowhere once nobody reads it"
+    def __init__(
+        self,
+        stream, # stdout or stderr
+    ):
+        self.stream = stream
+
+    def write(self, text):
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError: # a broken pipe, or a terminal that was closed
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno()) # also for what the stream has not written yet
+            os.close(nowhere)
+        return len(text)
+
+    def __getattr__(self, name): # all else is the stream's
+        return getattr(self.stream, name)
+
+# %% ../nbs/80_cli.ipynb #043e4c81
+@contextmanager
+def lasting_streams():
+    "Let a block go on in silence when nobody reads its output any more"
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(LastingStream, before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
 # %% ../nbs/80_cli.ipynb #d5e29f0a
 def run_pretrain(
     args:argparse.Namespace, # options of `add_pretrain`
@@ -642,7 +680,7 @@ def run_pretrain(
     from simpool.core import pick_device
     from simpool.processes import from_first, processes, rank
     out = weights_path(args.out)
-    with processes(pick_device(args.device)) as device, nullcontext() if rank() else only_run(out):
+    with lasting_streams(), processes(pick_device(args.device)) as device, nullcontext() if rank() else only_run(out):
         if from_first(not rank() and finished(args, out)):
             print(f"simpool: {out} is finished", file=sys.stderr)
         else:
@@ -751,6 +789,25 @@ def supervised_options(
     drop = dict(pos_drop_rate=args.drop_rate, proj_drop_rate=args.drop_rate) if args.drop_rate else {}
     return dict(num_classes=len(classes), norm_first=True, **drop)
 
+# %% ../nbs/80_cli.ipynb #e3bc7416
+def say_images(
+    images, # dataset of a training
+    data:Path|str, # what it was opened from
+):
+    "Say how many images a training has, and which files of its folder it leaves out"
+    from simpool.data.images import FolderImages, is_hidden
+    words = f"{len(images):,} images" + (f" in {len(images.classes):,} classes" if images.classes else "")
+    if isinstance(images, FolderImages):
+        folder = Path(data)/"train" if (Path(data)/"train").is_dir() else Path(data)
+        taken = set(images.files)
+        names = [name for place, _, names in os.walk(folder, followlinks=True) for name in names
+                 if not is_hidden(name) and Path(place, name) not in taken]
+        kinds = Counter(Path(name).suffix.lower() or name for name in names)
+        if kinds:
+            listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
+            words += f"; other files are left out: {listed}"
+    print(f"simpool: {words}", file=sys.stderr)
+
 # %% ../nbs/80_cli.ipynb #b50c511e
 def prepare_training(
     args:argparse.Namespace, # options of `add_pretrain` or `add_train`
@@ -759,13 +816,33 @@ def prepare_training(
     "Open the images of a training and make its network"
     from simpool.core import pick_workers, seed_everything
     from simpool.pretrain import pretrain
+    from simpool.processes import rank
     from simpool.supervised import train_supervised
     images = open_training_images(args.data, args.upright, args.photographs)
+    if not rank():
+        say_images(images, args.data)
     seed_everything(args.seed)
     if args.method != "supervised":
         return pretrain, new_network(args), images, args.num_workers
     workers = pick_workers(device) if args.num_workers is None else args.num_workers
     return train_supervised, new_network(args, **supervised_options(args, images)), images, workers
+
+# %% ../nbs/80_cli.ipynb #7bad872d
+def write_result(
+    out:Path, # file of weights to write
+    write, # function that writes the weights and what stands beside them; takes such a path
+):
+    "Write a finished network, elsewhere if its own place has no room"
+    from simpool.core import UserError
+    try:
+        write(out)
+    except (OSError, UserError) as e:
+        place = Path(tempfile.mkdtemp(prefix="simpool-"))/out.name
+        try:
+            write(place)
+        except (OSError, UserError):
+            raise e from None
+        raise UserError(f"{e}; the finished network is in {place}", f"move what is there to {out.parent}") from e
 
 # %% ../nbs/80_cli.ipynb #fdb049b3
 def train_to_file(
@@ -784,9 +861,11 @@ def train_to_file(
     with watched_run(args, out, images, config.epochs) as asked:
         network, log = train(model, images, config, device, args.seed, run_dir, workers, args.method,
                              **fit_options(args), **asked)
+    def write(place):
+        describe_run(args, place, started, model.config, identity, checkpoint, log, images)
+        save_model(network, model.config, place)
     if not rank():
-        describe_run(args, out, started, model.config, identity, checkpoint, log, images)
-        save_model(network, model.config, out)
+        write_result(out, write)
     return checkpoint
 
 # %% ../nbs/80_cli.ipynb #d8951e4d
@@ -1213,7 +1292,8 @@ GROUPS = dict( # purpose -> names of commands
     check=("doctor", "advise", "bench"),
 )
 EXIT_CODES = ("exit codes: 0 all went well; 1 doctor found that the layer does not work, or a program error; "
-              "2 input that cannot be used, said in one sentence; 130 interrupted.")
+              "2 input that cannot be used, said in one sentence; 3 a training's --max-hours are over, and the same "
+              "call goes on; 130 interrupted by Ctrl-C or a signal, and the same call goes on with a training.")
 COMPLETION = ("completion with the Tab key: put  eval \"$(register-python-argcomplete simpool)\"  into ~/.bashrc or "
               "~/.zshrc.")
 
@@ -1305,4 +1385,4 @@ def main(
         return 2
     except KeyboardInterrupt as e: # a training says where it stands
         print(f"simpool: {str(e) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return 3 if type(e).__name__ == "TimeIsUp" else 130 # by name, as above

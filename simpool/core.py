@@ -136,8 +136,9 @@ def progress(
     **kwargs, # further arguments of tqdm
 ): # the iterable, with a bar on stderr
     "Show a progress bar with the time left while looping"
-    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=.5, leave=False,
-                disable="TQDM_DISABLE" in os.environ, **kwargs)
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules # else it goes to a file, which every refresh makes longer
+    return tqdm(iterable, desc=desc, total=total, file=sys.stderr, dynamic_ncols=True, mininterval=.5 if seen else 30,
+                leave=False, disable="TQDM_DISABLE" in os.environ, **kwargs)
 
 # %% ../nbs/00_core.ipynb #fb3bc6f3
 def project_root(
@@ -188,7 +189,10 @@ def no_space(
     error:Exception, # what a library raised while it wrote a file
 )->bool: # whether the disk, a quota or a limit of file sizes is the reason
     "Tell a full disk from other errors"
-    number = re.search(r"os error (\d+)", str(error)) # the writer of safetensors says it in words only
+    words = str(error)
+    if isinstance(error, RuntimeError): # of PyTorch's writer, which does not say why a file ends too early
+        return "inline_container" in words and "unexpected pos" in words or "PytorchStreamWriter failed" in words
+    number = re.search(r"os error (\d+)", words) # the writer of safetensors says it in words only
     return (int(number[1]) if number else getattr(error, "errno", None)) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # %% ../nbs/00_core.ipynb #6e8aeb25
@@ -235,7 +239,7 @@ def atomic_path(
         with tmp.open("rb+") as file:
             os.fsync(file.fileno()) # else the new name may survive a power cut, and the contents not
         os.replace(tmp, path)
-    except (OSError, SafetensorError) as e:
+    except (OSError, SafetensorError, RuntimeError) as e:
         if no_space(e):
             raise UserError(f"{path} cannot be written: there is no space", "free some, and run this again") from e
         raise

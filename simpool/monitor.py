@@ -69,7 +69,7 @@ def view_agreement(
 FROZEN = 1e-5 # share of its distance to the student that a teacher moves at least
 
 def judge(
-    row:dict, # means: teacher_entropy, marginal_entropy, feature_rank, view_agreement, teacher_moved; some may lack
+    row:dict, # means: loss, teacher_entropy, marginal_entropy and those of MEASURED; some may lack
     out_dim:int=None, # K, number of prototypes; None: a method without prototypes
     early:bool=False, # whether the learning rate was too low so far for anything to be learned
     ending:bool=False, # whether the teacher's momentum is near 1 by its schedule
@@ -80,6 +80,9 @@ def judge(
     words = "healthy"
     if out_dim and "teacher_entropy" in row:
         words = verdict(row["teacher_entropy"], row["marginal_entropy"], out_dim)
+        if words.startswith("healthy") and row.get("loss", 0) > 1.05*math.log(out_dim):
+            words = (f"worse than a guess: the loss {row['loss']:.2f} is above ln K = {math.log(out_dim):.2f}, "
+                     "which equal outputs give; the teacher is too sharp, or the learning rate too high")
     if words.startswith("healthy") and row.get("feature_rank", 2) < 1.02 and row.get("view_agreement", 100) < 50:
         words = f"collapsed to one dimension: all images get the same vector (effective rank {row['feature_rank']:.2f})"
     if early and not words.startswith("healthy"):
