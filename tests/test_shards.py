@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from simpool.cli import main
-from simpool.core import load_tensors
+from simpool.core import UserError, load_tensors, read_json, write_json
 from simpool.data.images import FolderImages, open_split
-from simpool.data.shards import pack
+from simpool.data.shards import ShardImages, manifest_digest, pack
 from simpool.loop import DeterministicBatches, fit
 
 
@@ -157,8 +157,78 @@ def test_damaged_images_are_replaced_alike(photos, tmp_path, capsys):
         assert json.loads(out.with_suffix(".json").read_text())["log"][-1]["unreadable"] == 2
         listed = next((tmp_path/f"{data}-{workers}.run").glob("unreadable-*.txt")).read_text().splitlines()
         assert [line.split("\t")[0] for line in listed] == ["7", "50"]
+        for line, i in zip(listed, (7, 50), strict=True): # each is named as it was before it was packed
+            assert "/".join(files[i].parts[-2:]) in line and "0x" not in line
     for others in weights[1:]:
         assert all(torch.equal(weights[0][k], others[k]) for k in others)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_a_shard_that_goes_during_a_training_ends_it(photos, tmp_path, damage, num_workers):
+    "One image in 96 would be within the allowance of unreadable ones; no other may stand in for it all the same"
+    pack(photos/"photos"/"train", tmp_path, .001)
+    images, shard = ShardImages(tmp_path), tmp_path/"shard-000020.tar"
+    assert images.manifest["shards"][20]["images"] == 1
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:600])
+    class Task:
+        parts = {}
+        def step(self, batch, step, epoch):
+            return dict(loss=torch.tensor(0.))
+    batches = DeterministicBatches(images, lambda im, y, draws: [np.asarray(i).tobytes() for i in im], 16, 0)
+    with pytest.raises(UserError, match=r"shard-000020.tar (cannot be read|ends before).*: copy it again"):
+        fit(Task(), batches, 1, num_workers=num_workers)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_a_training_does_not_begin_without_all_shards(photos, tmp_path, capsys, damage):
+    shutil.copytree(photos/"shards", tmp_path/"shards")
+    shard = tmp_path/"shards"/"train"/"shard-000001.tar"
+    size = shard.stat().st_size
+    if damage == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:-512])
+    command = ["pretrain", "dino", "--data", tmp_path/"shards", "--out", tmp_path/"net.safetensors", *TRAINING]
+    assert main([str(word) for word in command]) != 0
+    words = "is missing" if damage == "missing" else f"has {size - 512:,} bytes instead of {size:,}"
+    said = capsys.readouterr().err
+    assert f"{shard} {words}: copy it again" in said and "--verify` compares all checksums" in said
+
+
+def test_files_that_are_no_images_are_named_when_they_are_packed(photos, tmp_path, capsys):
+    shutil.copytree(photos/"photos"/"train", tmp_path/"photos")
+    assert main(["pack", str(tmp_path/"photos"), str(tmp_path/"whole")]) == 0
+    assert "do not open as images" not in capsys.readouterr().err
+    files = FolderImages(tmp_path/"photos").files
+    for i, data in ((3, b"no picture"), (40, b""), (41, files[41].read_bytes()[:10]), (95, b"<html>")):
+        files[i].write_bytes(data)
+    assert main(["pack", str(tmp_path/"photos"), str(tmp_path/"shards"), "--verify"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "do not open as images" in line]
+    assert len(said) == 1 and said[0].startswith("simpool: 4 of 96 files")
+    assert all("/".join(files[i].parts[-2:]) in said[0] for i in (3, 40, 41)) and ", ..." in said[0]
+    assert len(ShardImages(tmp_path/"shards")) == 96
+
+
+def test_shards_of_an_earlier_version_are_read_and_get_their_names(photos, tmp_path):
+    "Those have no names. The same call adds them, and writes no shard again"
+    shutil.copytree(photos/"shards"/"train", tmp_path/"shards")
+    new = (tmp_path/"shards"/"manifest.json").read_bytes()
+    (tmp_path/"shards"/"image-names.txt").unlink()
+    old = {name: value for name, value in read_json(tmp_path/"shards"/"manifest.json").items() if name != "names"}
+    write_json(old | dict(digest=manifest_digest(old)), tmp_path/"shards"/"manifest.json")
+    images, folder = ShardImages(tmp_path/"shards"), FolderImages(photos/"photos"/"train")
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(images, folder, strict=True))
+    assert images.describe(40).endswith(", image 40")
+    times = {file.name: file.stat().st_mtime_ns for file in (tmp_path/"shards").glob("*.tar")}
+    pack(photos/"photos"/"train", tmp_path/"shards", .03)
+    assert (tmp_path/"shards"/"manifest.json").read_bytes() == new
+    assert times == {file.name: file.stat().st_mtime_ns for file in (tmp_path/"shards").glob("*.tar")}
+    name = "/".join(folder.files[40].parts[-2:])
+    assert ShardImages(tmp_path/"shards").describe(40).endswith(f", image 40 ({name})")
 
 
 def test_a_killed_packing_goes_on(photos, tmp_path):
