@@ -35,7 +35,8 @@ html_context = dict(default_mode="auto") # light or dark, as the reader's system
 html_title = f"simpool {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_sidebars = {page: [] for page in ("howto", "which_pooling", "command_line", "explorer")} # nothing is below them
+ALONE = "howto", "long_runs", "which_pooling", "command_line", "explorer" # nothing is below them
+html_sidebars = {page: [] for page in ALONE}
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False # from disk a browser may not read the pages that were found
