@@ -919,8 +919,8 @@ def add_pack(
 ):
     "Add the options of packing"
     add = parser.add_argument
-    add("folder", type=file_path, help="folder of images, or one with train/ and val/; with --verify alone, of shards")
-    add("out", type=file_path, nargs="?", help="folder for the shards; an interrupted call goes on")
+    add("folder", type=data_source, help="folder of images, or with train/ and val/; with --verify alone, of shards")
+    add("out", type=data_source, nargs="?", help="folder for the shards; an interrupted call goes on")
     add("--shard-mb", type=float, help="largest shard; if not given, 256, or more so that there are at most 2,000")
     add("--verify", action="store_true", help="read the shards again, and compare them with their checksums")
     add_json(parser, "the counts")
@@ -931,21 +931,24 @@ def run_pack(
 ):
     "Pack a folder of images into shards, or compare shards with their checksums"
     from simpool.core import UserError, format_rows
-    from simpool.data.shards import ShardImages, pack_splits, shard_folders, verify_shards
+    from simpool.data.shards import local_folder, need_manifest, pack_splits, shard_folders, verify_shards
     started = time.monotonic()
     if args.out is None and not args.verify:
         raise UserError("there is no folder to write to", "simpool pack FOLDER OUT, or simpool pack SHARDS --verify")
     if args.out is not None:
-        with only_run(args.out/"shards"):
+        local_folder(args.folder)
+        with only_run(local_folder(args.out)/"shards"):
             pack_splits(args.folder, args.out, args.shard_mb)
     rows, faults = [], []
     for folder in shard_folders(args.out or args.folder):
-        facts = ShardImages(folder).manifest
+        facts = need_manifest(folder)
         gb = sum(shard["bytes"] for shard in facts["shards"])/1e9
         rows.append({"folder": str(folder), "images": facts["images"], "classes": len(facts["classes"]),
                      "shards": len(facts["shards"]), "GB": gb})
         faults += verify_shards(folder) if args.verify else []
     print(format_rows(rows))
+    if args.verify and not faults:
+        print("all checksums agree")
     write_numbers(args, started, dict(rows=rows, faults=faults, verified=args.verify))
     if faults:
         raise UserError("; ".join(faults[:5]) + f"; {len(faults)} in all"*(len(faults) > 5), "copy them again")
@@ -1385,4 +1388,4 @@ def main(
         return 2
     except KeyboardInterrupt as e: # a training says where it stands
         print(f"simpool: {str(e) or 'interrupted'}", file=sys.stderr)
-        return 3 if type(e).__name__ == "TimeIsUp" else 130 # by name, as above
+        return getattr(e, "exit_code", 130) # 3 if its hours are over

@@ -437,6 +437,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1"
 
 class TimeIsUp(KeyboardInterrupt):
     "The run has ended in order, since its hours are over; the same call goes on"
+    exit_code = 3
 
 class Interruption:
     "Note Ctrl-C and the signals of schedulers inside a block, to obey between two steps; the second time at once"

@@ -101,7 +101,7 @@ def leave(
         else:
             store.wait(["reported"], timedelta(minutes=1))
             time.sleep(.3) # the message is on its way
-            sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
+            sys.exit(getattr(error, "exit_code", 130) if isinstance(error, KeyboardInterrupt) else 2)
     except RuntimeError: # the store is gone, and with it whoever could have reported
         pass
     if lost_another(error):

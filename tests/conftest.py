@@ -31,7 +31,7 @@ def pytest_collection_finish(session):
 def process_as_before():
     "Give the next test the working directory, the environment and the signal handlers that this one began with"
     folder, environment = os.getcwd(), dict(os.environ)
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)}
     yield
     os.chdir(folder)
     os.environ.clear()

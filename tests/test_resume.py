@@ -28,6 +28,7 @@ SETTINGS = dict(x=1) # of the run, which name its checkpoint
 KINDS = "weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight_v", "weight_g"
 NO_STATE = "parts", "rng", "config", "seconds" # taken apart, or for messages only
 FROM_THE_STEP = "optimizer.param_groups", # learning rate and weight decay are set in each step
+FOR_THE_MONITOR = "health", # this run is healthy from beginning to end; 43_loop has one that is not
 
 
 class Noisy(DINOTask):
@@ -133,7 +134,7 @@ def test_each_piece_is_missed(killed, tmp_path):
                 seen[name, how] = outcome(state, tmp_path/f"{name} {how}", whole)
                 print(f"{name} {how}: {seen[name, how]}")
     unseen = {case for case, words in seen.items() if words == "unseen"}
-    assert unseen == {(name, "set back") for name in FROM_THE_STEP}, unseen
+    assert unseen == {(name, "set back") for name in FROM_THE_STEP + FOR_THE_MONITOR}, unseen
     names = {name for name, _ in seen}
     assert {"teacher", "loss", "optimizer.exp_avg", "rng.numpy", "rng.python", "rng.torch", "epoch", "batch"} <= names
     print(f"{len(names)} pieces, {len(seen) - len(unseen)} of {len(seen)} changes seen")
