@@ -946,9 +946,7 @@ def run_pack(
         rows.append({"folder": str(folder), "images": facts["images"], "classes": len(facts["classes"]),
                      "shards": len(facts["shards"]), "GB": gb})
         faults += verify_shards(folder) if args.verify else []
-    print(format_rows(rows))
-    if args.verify and not faults:
-        print("all checksums agree")
+    print(format_rows(rows) + "\nall checksums agree"*(args.verify and not faults))
     write_numbers(args, started, dict(rows=rows, faults=faults, verified=args.verify))
     if faults:
         raise UserError("; ".join(faults[:5]) + f"; {len(faults)} in all"*(len(faults) > 5), "copy them again")

@@ -17,8 +17,8 @@ __all__ = ['KEPT', 'REMOVE', 'ENDING', 'GRACE_S', 'LONGEST_S', 'MOST_LEFT_OUT', 
            'ignore_signals', 'lock_run', 'Upkeep', 'Checkpointer', 'epoch_path', 'NotFinite', 'GoBack', 'all_finite',
            'NaNGuard', 'describe_bad', 'watch_modules', 'uncompiled', 'go_back', 'Rest', 'load_rest', 'list_unreadable',
            'note_unreadable', 'keep_on_error', 'progress_bar', 'Journal', 'settle', 'in_step', 'train_epoch',
-           'check_continuable', 'run_from', 'start_run', 'start_together', 'norms_together', 'part_of_epoch',
-           'hand_over', 'run_epochs', 'fit']
+           'check_continuable', 'run_from', 'begin_anew', 'start_run', 'start_together', 'norms_together',
+           'part_of_epoch', 'hand_over', 'run_epochs', 'fit']
 
 # %% ../nbs/43_loop.ipynb #ca8dac5c
 import io
@@ -439,6 +439,7 @@ class TimeIsUp(KeyboardInterrupt):
     "The run has ended in order, since its hours are over; the same call goes on"
     exit_code = 3
 
+# %% ../nbs/43_loop.ipynb #82b23f9a
 class Interruption:
     "Note Ctrl-C and the signals of schedulers inside a block, to obey between two steps; the second time at once"
     def __init__(self):
@@ -781,10 +782,8 @@ def guarded_step(
             found = gather_objects(guard.first_bad(batch, step, run.epoch))
             where = next((words for words in found if words.startswith(("input", "parameter"))), found[0])
     kept = self.save_bad(guard, batch, step, where)
-    what = f"{self.desc}: {where} in step {step} (epoch {run.epoch + 1})"
     saved = from_first(bool(self.path and generations(self.path)))
-    if self.upkeep.on_nan == "back" and not saved:
-        what += ", before the first checkpoint that it could go back to"
+    what = f"{self.desc}: {where} in step {step} (epoch {run.epoch + 1}{'' if saved else ', before any checkpoint'})"
     if self.upkeep.on_nan == "back" and saved and len(run.left_out) < MOST_LEFT_OUT:
         tqdm.write(f"simpool: {what}{kept}; going back to {self.path.name}, without this batch", file=sys.stderr)
         run.left_out = [*run.left_out, step]
@@ -1015,8 +1014,9 @@ def settle(
         health["state"] = state
     health["step"] = step
 
+# %% ../nbs/43_loop.ipynb #776c997d
 @patch
-def judge(
+def say_state(
     self:Journal,
     run:RunState, # where the run stands
     row:dict, # step, epoch, seconds and means
@@ -1046,7 +1046,7 @@ def count(
         means = {k: float(v)/run.recent_counts[k] for k, v in run.recent_sums.items()}
         run.recent_sums, run.recent_counts = {}, {}
         row = dict(step=step, epoch=run.epoch, seconds=round(run.seconds, 2), **means)
-        self.judge(run, row)
+        self.say_state(run, row)
         self.write(row)
 
 # %% ../nbs/43_loop.ipynb #2edeb0b0
@@ -1173,6 +1173,19 @@ def run_from(
                             "ask for more epochs, or for its weights only (resume_what)")
     return run
 
+# %% ../nbs/43_loop.ipynb #a6f9a40d
+def begin_anew(
+    path:Path, # checkpoint file of the run, which is not there
+    config:dict|None, # settings that define the run
+):
+    "Say what a run that starts anew could have begun with"
+    for words in others_in(path, config)[:1]:
+        print(f"simpool: {words}. This run starts anew beside it; --resume-from (resume_from=) would take it",
+              file=sys.stderr)
+    if path.with_suffix(".csv").exists():
+        print(f"simpool: {path} is not there, but its log is: the run ended before a checkpoint, and starts anew",
+              file=sys.stderr)
+
 # %% ../nbs/43_loop.ipynb #eb6c5539
 def start_run(
     task, # task of `fit`; its parts are loaded in place
@@ -1191,12 +1204,7 @@ def start_run(
     if run is not None and run.origin:
         print(f"simpool: {path} began with {run.origin}", file=sys.stderr)
     if run is None and path:
-        for words in others_in(path, config)[:1]:
-            print(f"simpool: {words}. This run starts anew beside it; --resume-from (resume_from=) would take it",
-                  file=sys.stderr)
-        if path.with_suffix(".csv").exists():
-            print(f"simpool: {path} is not there, but its log is: the run ended before its first checkpoint, and "
-                  "starts anew", file=sys.stderr)
+        begin_anew(path, config)
     elif run is not None and saved_facts(path)[0].get("weights_digest") != (config or {}).get("weights_digest"):
         print(f"simpool: {path} began with other weights than this network has; its own are taken", file=sys.stderr)
     return run or RunState()
@@ -1270,6 +1278,7 @@ def run_epochs(
     on_epoch=None, # function (network, finished epochs, checkpoint file) for the beginning and after each epoch
 )->list[dict]: # one row per epoch, and one of an epoch that ended early
     "Train epoch by epoch; after a number that is not finite, perhaps from the last checkpoint on"
+    saver.check_room()
     first, end = run.epoch, min(ends[1], run.epoch + (ends[0] or ends[1]))
     saver.keep_epoch(run, anew=False)
     hand_over(on_epoch, task, run, saver)
@@ -1307,7 +1316,6 @@ def fit(
     batches.skip_unreadable, batches.max_steps = allowed_unreadable(skip_unreadable, len(batches.images)), max_steps
     with lock_run(None if rank() else saver.path), saver.interruption:
         run = start_together(task, saver.path, config, resume_from, resume_what, epochs)
-        saver.check_room()
         journal, ends = Journal(task, saver, progress_bar(run, len(batches), epochs, desc)), (stop_after, epochs)
         with norms_together(task), closing(journal):
             return run_epochs(task, batches, run, ends, num_workers, saver, journal, None if rank() else on_epoch)
