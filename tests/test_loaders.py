@@ -73,6 +73,7 @@ def collate(images, labels, draws):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background jobs ignore it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL) # what nohup starts ignores it, and so would the run
     torch.multiprocessing.set_start_method(sys.argv[2])
     images = SceneImages(torch.zeros(64, 4, 4, 3, dtype=torch.uint8).numpy())
     fit(Slow(), DeterministicBatches(images, collate, 1, 0), 10**6, sys.argv[1], dict(x=1), num_workers=2, every_s=1e9)
