@@ -841,6 +841,7 @@ def write_result(
         try:
             write(place)
         except (OSError, UserError):
+            shutil.rmtree(place.parent)
             raise e from None
         raise UserError(f"{e}; the finished network is in {place}", f"move what is there to {out.parent}") from e
 

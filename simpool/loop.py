@@ -862,11 +862,13 @@ def stop(
 ):
     "End the run as an interruption asks for"
     failed = f"; {self.failed}" if self.failed else ""
-    kept = f"{kept}; the same call goes on from there" if kept else "; nothing is kept, the same call starts anew"
     timed_out = self.time_is_up() and not self.interruption.asked
+    kind = TimeIsUp if timed_out and kept else KeyboardInterrupt # else a script begins anew for ever
+    kept = f"{kept}; the same call goes on from there" if kept else "; nothing is kept, the same call starts anew"
     why = f"max_hours={self.upkeep.max_hours:g} end" if timed_out else "interrupted"
-    raise (TimeIsUp if timed_out else KeyboardInterrupt)(f"{self.desc}: {why} in epoch {run.epoch + 1}{failed}{kept}")
+    raise kind(f"{self.desc}: {why} in epoch {run.epoch + 1}{failed}{kept}")
 
+# %% ../nbs/43_loop.ipynb #7ecd51ae
 @patch
 def obey(
     self:Checkpointer,

@@ -80,7 +80,7 @@ def judge(
     words = "healthy"
     if out_dim and "teacher_entropy" in row:
         words = verdict(row["teacher_entropy"], row["marginal_entropy"], out_dim)
-        if words.startswith("healthy") and row.get("loss", 0) > 1.05*math.log(out_dim):
+        if words.startswith("healthy") and not early and row.get("loss", 0) > 1.05*math.log(out_dim):
             words = (f"worse than a guess: the loss {row['loss']:.2f} is above ln K = {math.log(out_dim):.2f}, "
                      "which equal outputs give; the teacher is too sharp, or the learning rate too high")
     if words.startswith("healthy") and row.get("feature_rank", 2) < 1.02 and row.get("view_agreement", 100) < 50:
