@@ -372,6 +372,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'simpool/data/images.py'),
                                      'simpool.data.images.Subset.__init__': ('data.images.html#subset.__init__', 'simpool/data/images.py'),
                                      'simpool.data.images.Subset.__len__': ('data.images.html#subset.__len__', 'simpool/data/images.py'),
+                                     'simpool.data.images.all_files': ('data.images.html#all_files', 'simpool/data/images.py'),
                                      'simpool.data.images.class_folders': ('data.images.html#class_folders', 'simpool/data/images.py'),
                                      'simpool.data.images.class_ids': ('data.images.html#class_ids', 'simpool/data/images.py'),
                                      'simpool.data.images.class_samples': ('data.images.html#class_samples', 'simpool/data/images.py'),

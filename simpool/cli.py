@@ -28,6 +28,7 @@ __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 
 # %% ../nbs/80_cli.ipynb #f39129b7
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -652,10 +653,11 @@ class LastingStream:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except OSError: # a broken pipe, or a terminal that was closed
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno()) # also for what the stream has not written yet
-            os.close(nowhere)
+        except OSError as e: # of a full disk these words are lost, but not those that follow
+            if e.errno in (errno.EPIPE, errno.EIO): # a broken pipe, a terminal that was closed
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno()) # also for what the stream has not written yet
+                os.close(nowhere)
         return len(text)
 
     def __getattr__(self, name): # all else is the stream's
@@ -795,16 +797,14 @@ def say_images(
     data:Path|str, # what it was opened from
 ):
     "Say how many images a training has, and which files of its folder it leaves out"
-    from simpool.data.images import FolderImages, is_hidden
+    from simpool.data.images import EXTENSIONS, FolderImages, all_files
     words = f"{len(images):,} images" + (f" in {len(images.classes):,} classes" if images.classes else "")
     if isinstance(images, FolderImages):
         folder = Path(data)/"train" if (Path(data)/"train").is_dir() else Path(data)
-        taken = set(images.files)
-        names = [name for place, _, names in os.walk(folder, followlinks=True) for name in names
-                 if not is_hidden(name) and Path(place, name) not in taken]
-        kinds = Counter(Path(name).suffix.lower() or name for name in names)
+        kinds = Counter(f.suffix.lower() or f.name for f in all_files(folder) if f.suffix.lower() not in EXTENSIONS)
         if kinds:
-            listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
+            most = sorted(kinds.items(), key=lambda found: (-found[1], found[0]))[:5]
+            listed = ", ".join(f"{n:,} {kind}" for kind, n in most)
             words += f"; other files are left out: {listed}"
     print(f"simpool: {words}", file=sys.stderr)
 
