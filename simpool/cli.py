@@ -13,15 +13,15 @@ comments of the source as help. What takes seconds to import is imported by the 
 # %% auto #0
 __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 'COMPLETION', 'field_comments', 'add_fields',
            'config_from_args', 'paint', 'number', 'file_path', 'data_source', 'add_network', 'read_gamma', 'split_name',
-           'open_run', 'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy',
-           'usual_size', 'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend',
-           'networks_of', 'save_maps', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training',
-           'weights_path', 'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of',
-           'LastingStream', 'lasting_streams', 'run_pretrain', 'remove_checkpoints', 'fit_options', 'write_logs',
-           'some_pictures', 'watched_run', 'settings_of', 'class_names', 'supervised_options', 'say_images',
-           'prepare_training', 'write_result', 'train_to_file', 'describe_run', 'add_train', 'run_train', 'add_pack',
-           'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench',
-           'run_bench', 'bf16_words', 'check_layer', 'install_words', 'check_packages', 'check_room', 'check_sources',
+           'open_network', 'add_json', 'write_numbers', 'add_knn', 'add_verify', 'print_accuracy', 'usual_size',
+           'run_knn', 'run_verify', 'add_evaluate', 'run_evaluate', 'picture_path', 'add_attend', 'networks_of',
+           'save_maps', 'run_attend', 'config_class', 'add_upkeep', 'add_pretrain', 'add_training', 'weights_path',
+           'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'LastingStream',
+           'lasting_streams', 'run_pretrain', 'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures',
+           'watched_run', 'settings_of', 'class_names', 'supervised_options', 'say_images', 'prepare_training',
+           'write_result', 'train_to_file', 'describe_run', 'add_train', 'run_train', 'add_pack', 'run_pack',
+           'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench', 'run_bench',
+           'bf16_words', 'check_layer', 'install_words', 'check_packages', 'check_room', 'check_sources',
            'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs', 'run_command',
            'complete', 'main']
 
@@ -160,20 +160,6 @@ def split_name(
     existing = (way for way in ways if way[1] and Path(way[1]).exists())
     return next(existing, text.rpartition("=")[::2])
 
-# %% ../nbs/80_cli.ipynb #8ee67a0a
-def open_run(
-    path:Path|str, # what the command line names
-)->tuple|None: # network, report; None: not a checkpoint of a training
-    "Load the network of a training, which may still run"
-    from simpool.checkpoint import LoadReport
-    from simpool.widget import run_network
-    model = run_network(path)
-    if model is None:
-        return None
-    rows = [dict(file=k, here=k, shape=tuple(v.shape), what="matched", why="kept by a training")
-            for k, v in model.state_dict().items()]
-    return model, LoadReport(str(path), model.config, rows)
-
 # %% ../nbs/80_cli.ipynb #90f73605
 def open_network(
     args:argparse.Namespace, # options of `add_network`
@@ -186,7 +172,7 @@ def open_network(
     options = dict(backbone=args.backbone, gamma=read_gamma(args.gamma), network=args.network, revision=args.revision)
     is_hub_id = "/" in str(args.checkpoint) and not Path(args.checkpoint).exists()
     with without_waiting() if is_hub_id else nullcontext():
-        model, report = open_run(args.checkpoint) or load_for_card(args.checkpoint, card, **options)
+        model, report = load_for_card(args.checkpoint, card, **options)
     print(report, file=sys.stderr)
     return model.to(pick_device(args.device)), report
 
@@ -388,13 +374,12 @@ def networks_of(
     "Load the networks of a comparison; names before = are headings"
     from simpool.core import pick_device
     from simpool.maps import as_network, heading_of, is_timm_name
-    from simpool.widget import run_network
     found, options = {}, dict(backbone=args.backbone, gamma=read_gamma(args.gamma), revision=args.revision)
     for k, text in enumerate([args.checkpoint, *args.beside]):
         name, source = split_name(text)
         one = argparse.Namespace(**vars(args) | dict(checkpoint=source))
         if k or is_timm_name(source): # options are of the first checkpoint
-            model = (run_network(source) or as_network(source, **({} if k else options))).to(pick_device(args.device))
+            model = as_network(source, **({} if k else options)).to(pick_device(args.device))
         else:
             model = open_network(one)[0]
         heading = name or heading_of(source)
@@ -794,14 +779,13 @@ def supervised_options(
 # %% ../nbs/80_cli.ipynb #e3bc7416
 def say_images(
     images, # dataset of a training
-    data:Path|str, # what it was opened from
 ):
     "Say how many images a training has, and which files of its folder it leaves out"
     from simpool.data.images import EXTENSIONS, FolderImages, all_files
     words = f"{len(images):,} images" + (f" in {len(images.classes):,} classes" if images.classes else "")
     if isinstance(images, FolderImages):
-        folder = Path(data)/"train" if (Path(data)/"train").is_dir() else Path(data)
-        kinds = Counter(f.suffix.lower() or f.name for f in all_files(folder) if f.suffix.lower() not in EXTENSIONS)
+        others = [f for f in all_files(images.folder) if f.suffix.lower() not in EXTENSIONS]
+        kinds = Counter(f.suffix.lower() or f.name for f in others)
         if kinds:
             most = sorted(kinds.items(), key=lambda found: (-found[1], found[0]))[:5]
             listed = ", ".join(f"{n:,} {kind}" for kind, n in most)
@@ -820,7 +804,7 @@ def prepare_training(
     from simpool.supervised import train_supervised
     images = open_training_images(args.data, args.upright, args.photographs)
     if not rank():
-        say_images(images, args.data)
+        say_images(images)
     seed_everything(args.seed)
     if args.method != "supervised":
         return pretrain, new_network(args), images, args.num_workers
@@ -833,7 +817,7 @@ def write_result(
     write, # function that writes the weights and what stands beside them; takes such a path
 ):
     "Write a finished network, elsewhere if its own place has no room"
-    from simpool.core import UserError
+    from simpool.core import UserError, cause
     try:
         write(out)
     except (OSError, UserError) as e:
@@ -843,7 +827,7 @@ def write_result(
         except (OSError, UserError):
             shutil.rmtree(place.parent)
             raise e from None
-        raise UserError(f"{e}; the finished network is in {place}", f"move what is there to {out.parent}") from e
+        raise UserError(f"{cause(e)}; the finished network is in {place}", f"move what is there to {out.parent}") from e
 
 # %% ../nbs/80_cli.ipynb #fdb049b3
 def train_to_file(

@@ -336,7 +336,7 @@ def is_timm_name(
     return timm.is_model(text) and not Path(text).exists() and text not in kept_networks()
 
 def as_network(
-    source, # network; or file, folder of save_pretrained, Hub id, name in data/networks, name of a timm network
+    source, # network; or file, run's checkpoint, folder, Hub id, name in data/networks, name of a timm network
     **options, # of `load_checkpoint`, where a checkpoint is loaded: backbone, gamma, network, revision
 )->nn.Module: # network of `create_model`; a network that is one stays as it is
     "Load a network by whatever names it"

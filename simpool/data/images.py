@@ -169,7 +169,7 @@ class FolderImages(Dataset):
         classes:tuple=None, # class names in the order of their ids; None: names of the sub-folders, sorted
         upright:bool=False, # turn images as their EXIF orientation says; torchvision, and so the papers, do not
     ):
-        folder, self.upright = Path(folder).expanduser(), upright
+        self.folder, self.upright = folder, upright = Path(folder).expanduser(), upright
         if not folder.is_dir():
             raise UserError(f"no image folder at {folder}", "check the path")
         self.files = image_files(folder)

@@ -36,7 +36,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..core import UserError, atomic_path, check_setting, progress, read_json, write_json
+from ..core import UserError, atomic_path, cause, check_setting, progress, read_json, write_json
 from simpool.data.images import (
     EXTENSIONS,
     FOLDER_READERS,
@@ -670,7 +670,8 @@ def index_shards(
     try:
         return write_index(folder, np.array(entries, ENTRY), names, shards, classes, None)
     except UserError as e:
-        raise UserError(f"the index of {folder} cannot be kept there ({e})", "open it once where you may write") from e
+        what = f"the index of {folder} cannot be kept there ({cause(e)})"
+        raise UserError(what, "open it once where you may write") from e
 
 # %% ../../nbs/25_data.shards.ipynb #4b4f3460
 def foreign_classes(

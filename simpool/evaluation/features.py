@@ -36,6 +36,7 @@ from simpool.core import (
     UserError,
     atomic_path,
     autocast,
+    cause,
     check_setting,
     loader_processes,
     progress,
@@ -370,7 +371,7 @@ def check_labels(
     try:
         y = to_tensor(y, ids).to(x.device)
     except UserError as e:
-        raise UserError(f"{ids} holds no numbers ({e})", "number the classes, e.g. with np.unique(y, "
+        raise UserError(f"{ids} holds no numbers ({cause(e)})", "number the classes, e.g. with np.unique(y, "
                         "return_inverse=True) over train and test together") from e
     if y.numel() != len(y):
         raise UserError(f"{ids} has shape {tuple(y.shape)}",
