@@ -227,6 +227,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'simpool.cli.open_named': ('cli.html#open_named', 'simpool/cli.py'),
                              'simpool.cli.open_network': ('cli.html#open_network', 'simpool/cli.py'),
                              'simpool.cli.open_training_images': ('cli.html#open_training_images', 'simpool/cli.py'),
+                             'simpool.cli.origin_of': ('cli.html#origin_of', 'simpool/cli.py'),
                              'simpool.cli.overview': ('cli.html#overview', 'simpool/cli.py'),
                              'simpool.cli.paint': ('cli.html#paint', 'simpool/cli.py'),
                              'simpool.cli.picture_path': ('cli.html#picture_path', 'simpool/cli.py'),

@@ -19,9 +19,9 @@ __all__ = ['COLORS', 'METHODS', 'PACKAGES', 'COMMANDS', 'GROUPS', 'EXIT_CODES', 
            'beside', 'open_training_images', 'new_network', 'only_run', 'finished', 'command_of', 'LastingStream',
            'lasting_streams', 'run_pretrain', 'remove_checkpoints', 'fit_options', 'write_logs', 'some_pictures',
            'watched_run', 'settings_of', 'class_names', 'supervised_options', 'say_images', 'prepare_training',
-           'write_result', 'train_to_file', 'describe_run', 'add_train', 'run_train', 'add_pack', 'run_pack',
-           'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench', 'run_bench',
-           'bf16_words', 'check_layer', 'install_words', 'check_packages', 'check_room', 'check_sources',
+           'write_result', 'train_to_file', 'origin_of', 'describe_run', 'add_train', 'run_train', 'add_pack',
+           'run_pack', 'add_advise', 'run_advise', 'add_export', 'open_named', 'write_onnx', 'run_export', 'add_bench',
+           'run_bench', 'bf16_words', 'check_layer', 'install_words', 'check_packages', 'check_room', 'check_sources',
            'check_machine', 'add_doctor', 'run_doctor', 'overview', 'build_parser', 'check_outputs', 'run_command',
            'complete', 'main']
 
@@ -135,7 +135,7 @@ def add_network(
                         "save_pretrained, Hub id, or a network of data/networks")
     parser.add_argument("--backbone", help="timm name; if not given, the network is recognized by its weights")
     parser.add_argument("--gamma", default="auto", help="exponent of SimPool, or none (auto: as the file says)")
-    parser.add_argument("--network", default="teacher", help="teacher, student or ema, if a file holds several")
+    parser.add_argument("--network", default="teacher", help="teacher, student, ema or model, if a file holds several")
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id; if not given, the newest")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 
@@ -843,17 +843,29 @@ def train_to_file(
     train, model, images, workers = prepare_training(args, device)
     identity = run_identity(model, images, facts, args.seed)
     checkpoint = checkpoint_path(run_dir, identity)
-    with watched_run(args, out, images, config.epochs) as asked:
-        network, log = train(model, images, config, device, args.seed, run_dir, workers, args.method,
-                             **fit_options(args), **asked)
     def write(place):
         describe_run(args, place, started, model.config, identity, checkpoint, log, images)
         save_model(network, model.config, place)
-    if not rank():
-        write_result(out, write)
+    with watched_run(args, out, images, config.epochs) as asked:
+        network, log = train(model, images, config, device, args.seed, run_dir, workers, args.method,
+                             **fit_options(args), **asked)
+        if not rank():
+            write_result(out, write) # before the maps, which may find no room
     return checkpoint
 
 # %% ../nbs/80_cli.ipynb #d8951e4d
+def origin_of(
+    checkpoint:Path, # file of the run's checkpoints
+)->str|None: # checkpoint of another run that it began with; None: it began with nothing
+    "Say what a run began with; a checkpoint that cannot be read any more does not cost the weights"
+    from simpool.core import UserError, cause
+    from simpool.loop import saved_facts
+    try:
+        return saved_facts(checkpoint)[1] or None
+    except UserError as e:
+        return f"unknown: {cause(e)}"
+
+# %% ../nbs/80_cli.ipynb #28ab9372
 def describe_run(
     args:argparse.Namespace, # options of `add_pretrain`
     out:Path, # file of weights
@@ -866,14 +878,13 @@ def describe_run(
 ):
     "Write what the weights come from"
     from simpool.core import provenance
-    from simpool.loop import saved_facts
     from simpool.processes import world_size
     config = config_from_args(config_class(args.method), args)
     parameters = dataclasses.asdict(config) | {k: identity[k] for k in ("crops",) if k in identity}
     classes = dict(classes=class_names(images)) if args.method == "supervised" else {}
     facts = dict(method=args.method, network=network, data=str(args.data), images=identity["images"], seed=args.seed,
                  photographs=args.photographs, parameters=parameters, log=log, command=command_of(args),
-                 images_digest=identity["images_digest"], began_with=saved_facts(checkpoint)[1] or None)
+                 images_digest=identity["images_digest"], began_with=origin_of(checkpoint))
     write_logs(provenance(started, **facts, **classes, processes=world_size()), checkpoint.with_suffix(".csv"), out)
 
 # %% ../nbs/80_cli.ipynb #0f137785

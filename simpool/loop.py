@@ -30,7 +30,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -43,7 +43,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 # %% ../nbs/43_loop.ipynb #3bd1a718
-from .checkpoint import config_key, generations, load_state, rng_state, save_state, set_rng_state
+from simpool.checkpoint import (
+    NO_ANSWER,
+    config_key,
+    generations,
+    load_state,
+    rng_state,
+    save_state,
+    set_rng_state,
+)
+
+# %% ../nbs/43_loop.ipynb #42144658
 from .core import UserError, atomic_path, cause, check_setting, loader_processes, progress, tensors_digest
 from .data.images import images_digest
 from .data.transforms import BatchRandom
@@ -417,6 +427,8 @@ def resume_newest(
             run = resume(task, p)
             break
         except UserError as e:
+            if getattr(e.__cause__, "errno", None) in NO_ANSWER:
+                raise
             print(f"simpool: {e.what}: the run goes on from {older.name}, and keeps this as {p.stem}.damaged",
                   file=sys.stderr)
             damaged.append(p)
@@ -468,10 +480,13 @@ def note(
     frame, # where it came
 ):
     "Handle a signal"
+    if self.asked and number == getattr(signal, "SIGHUP", None): # a closed terminal sends its shell's and the system's
+        return
     if self.asked:
         raise KeyboardInterrupt("interrupted at once: what came after the last checkpoint is lost")
     self.asked = True
-    print("simpool: interrupted; stops after this step (once more: at once)", file=sys.stderr)
+    with suppress(RuntimeError): # the signal may come while stderr is written, which Python cannot enter twice
+        print("simpool: interrupted; stops after this step (once more: at once)", file=sys.stderr)
 
 def ignore_signals(
     worker:int, # number of the loader's process
@@ -504,7 +519,7 @@ def lock_run(
 # %% ../nbs/43_loop.ipynb #a5b32216
 @dataclass
 class Upkeep:
-    "How a run is kept and watched; nothing of this changes what is computed"
+    "How a run is kept and watched; only on_nan=back changes what is computed: it leaves a batch out"
     keep:int = 2 # number of newest checkpoints to keep; a damaged one is replaced by the one before
     keep_every:int = 0 # epochs between checkpoints that are kept for good; 0: none
     max_hours:float = 0. # hours after which the run stops in order, to be continued (exit code 3); 0: no limit
@@ -531,7 +546,7 @@ class Checkpointer:
         upkeep:Upkeep=None, # what is kept; None: two generations
     ):
         self.task, self.path, self.desc, self.config = task, path, desc, config
-        self.every_s = every_s
+        self.every_s = self.least_s = every_s # now, and where writing takes no time
         self.upkeep = upkeep or Upkeep()
         self.interruption = Interruption()
         self.failed = "" # why the last checkpoint could not be written
@@ -569,6 +584,7 @@ def save(
     finite_means(run, self.path, self.desc)
     check_weights(self.task, run.epoch - (run.batch == 0), self.path, self.desc)
     if self.path is None or rank():
+        self.saved = time.monotonic() # else another check would follow after every step
         return
     started = time.monotonic()
     try:
@@ -581,7 +597,7 @@ def save(
     self.saved = time.monotonic()
     self.write_s = self.saved-started
     if self.every_s:
-        self.every_s = max(self.every_s, min(20*self.write_s, LONGEST_S))
+        self.every_s = max(self.least_s, min(20*self.write_s, LONGEST_S))
 
 # %% ../nbs/43_loop.ipynb #ba55ebf0
 @patch
@@ -856,9 +872,11 @@ def stop(
     kept:str, # end of a message: where its checkpoint is
 ):
     "End the run as an interruption asks for"
-    failed = f"; {self.failed}" if self.failed else ""
-    timed_out = self.time_is_up() and not self.interruption.asked
-    kind = TimeIsUp if timed_out and kept else KeyboardInterrupt # else a script begins anew for ever
+    kept, failed = from_first((kept, self.failed)) # of several processes the first writes
+    asked, = agree(self.interruption.asked)
+    timed_out = not asked # time_is_up() may say otherwise by now, since it counts the last write
+    kind = TimeIsUp if timed_out and kept and not failed else KeyboardInterrupt # else a script repeats them for ever
+    failed = f"; {failed}" if failed else ""
     kept = f"{kept}; the same call goes on from there" if kept else "; nothing is kept, the same call starts anew"
     why = f"max_hours={self.upkeep.max_hours:g} end" if timed_out else "interrupted"
     raise kind(f"{self.desc}: {why} in epoch {run.epoch + 1}{failed}{kept}")
@@ -1057,14 +1075,14 @@ def write(
     shown = dict(loss=f"{row['loss']:.3f}") if "loss" in row else {}
     shown |= dict(state=row["verdict"]) if "verdict" in row else {}
     self.bar.set_postfix(epoch=row["epoch"] + 1, **shown, refresh=False)
-    try:
-        self.csv(row)
-    except (OSError, UserError) as e:
-        if not self.lost: # once, and at the end how many
-            self.bar.write(f"simpool: {self.saver.desc}: the log could not be written ({cause(e)})", file=sys.stderr)
-        self.lost += 1
-    if self.saver.upkeep.on_row and not rank():
-        self.saver.upkeep.on_row(row)
+    for give in filter(None, (self.csv, None if rank() else self.saver.upkeep.on_row)):
+        try:
+            give(row)
+        except (OSError, UserError) as e: # a disk that is full costs the row, not the run
+            if not self.lost: # once, and at the end how many
+                words = f"simpool: {self.saver.desc}: the log could not be written ({cause(e)})"
+                self.bar.write(words, file=sys.stderr)
+            self.lost += 1
 
 # %% ../nbs/43_loop.ipynb #0ac08ac4
 @patch
@@ -1095,6 +1113,8 @@ def in_step(
         n = len(found[1].keys() - run.unreadable.keys()) if found else 0 # a loader's process knows of its own only
         failed, asked, n = agree(error is not None, saver.interruption.asked or saver.time_is_up(), n)
         saver.interruption.agreed = bool(asked)
+        if failed and asked: # `keep_on_error` ends all processes in order
+            raise error or RuntimeError("another process has no batch")
         if failed:
             raise_together(error)
         if n and world_size() > 1:
@@ -1262,8 +1282,15 @@ def hand_over(
     saver:Checkpointer, # writer of checkpoints
 ):
     "Give the network to a function between two epochs"
-    if on_epoch and run.batch == 0:
+    if not on_epoch or run.batch:
+        return
+    try:
         on_epoch(task.network, run.epoch, saver.path)
+    except (OSError, UserError) as e:
+        if not isinstance(e, OSError) and not isinstance(e.__cause__, OSError):
+            raise
+        words = f"simpool: {saver.desc}: what is kept of {run.epoch} epochs could not be written ({cause(e)})"
+        tqdm.write(words, file=sys.stderr) # a disk that is full costs the file, not the run
 
 # %% ../nbs/43_loop.ipynb #62d2784a
 def run_epochs(

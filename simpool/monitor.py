@@ -1,7 +1,7 @@
 """Is a training healthy? A verdict in words, time spent waiting for images, a log that survives, learning curves
 
 What the loss of a training does not say.
-`verdict` says from two entropies whether a self-distillation has collapsed (DINO, Figure 7; papers.md 2.1), and `judge` from a row of the log what state it is in: healthy, starting, collapsed to uniform, collapsed to one dimension, or with a frozen teacher.
+`verdict` says from two entropies whether a self-distillation has collapsed (DINO, Figure 7; papers.md 2.1), and `judge` from a row of the log what state it is in: healthy, starting, collapsed to uniform, collapsed to one dimension, worse than a guess, or with a frozen teacher.
 `LoaderMonitor` measures which fraction of the time a step waits for its images.
 `CSVLog` writes the log to a file that survives interruptions, and `show_log` draws the log that `simpool.loop.fit` returns."""
 
@@ -74,7 +74,7 @@ def judge(
     early:bool=False, # whether the learning rate was too low so far for anything to be learned
     ending:bool=False, # whether the teacher's momentum is near 1 by its schedule
 )->str: # sentence; it begins with a state and a colon
-    "Say what state a self-distillation is in: healthy, starting, collapsed to uniform or one dimension, frozen teacher"
+    "Say what state a self-distillation is in: healthy, starting, collapsed, worse than a guess, or a frozen teacher"
     if row.get("teacher_moved", 1) < FROZEN and not ending:
         return "frozen teacher: it does not follow the student; the momentum is 1, or its update is missing"
     words = "healthy"
@@ -210,17 +210,24 @@ class CSVLog:
         if self.path.exists():
             self.rewrite(rows)
 
-    def __call__(
-        self,
-        row:dict, # a number `step`, and any others
-    ):
-        "Append a row"
-        if set(row) - set(self.columns):
-            self.rewrite(read_rows(self.path), [*self.columns, *(k for k in row if k not in self.columns)])
+# %% ../nbs/42_monitor.ipynb #09c495d3
+@patch
+def __call__(
+    self:CSVLog,
+    row:dict, # a number `step`, and any others
+):
+    "Append a row"
+    if set(row) - set(self.columns) or not self.path.exists():
+        self.rewrite(read_rows(self.path), [*self.columns, *(k for k in row if k not in self.columns)])
+    before = self.path.stat().st_size
+    try:
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
             file.flush()
             os.fsync(file.fileno())
+    except OSError:
+        os.truncate(self.path, before) # half a row would run into the next one
+        raise
 
 # %% ../nbs/42_monitor.ipynb #95f1fa69
 @patch
@@ -230,9 +237,10 @@ def rewrite(
     columns:list[str]=None, # names of all columns; None: as they are
 ):
     "Write the whole file again, in whole or not at all"
-    self.columns = self.columns if columns is None else columns
+    columns = self.columns if columns is None else columns
     with atomic_path(self.path) as tmp, tmp.open("w", newline="") as file:
-        writer = csv.DictWriter(file, self.columns, lineterminator="\n", extrasaction="ignore")
-        if self.columns:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        if columns:
             writer.writeheader()
         writer.writerows(rows)
+    self.columns = columns # only now: where there is no room, both stay as they were

@@ -701,10 +701,14 @@ def verify_shards(
             if fault := size_fault(path, facts["bytes"]):
                 faults.append(fault)
                 continue
-            with path.open("rb") as raw:
-                hashing = Hashing(raw)
-                while data := hashing.read(2**20):
-                    bar.update(len(data))
+            try:
+                with path.open("rb") as raw:
+                    hashing = Hashing(raw)
+                    while data := hashing.read(2**20):
+                        bar.update(len(data))
+            except OSError as e:
+                faults.append(f"{path} cannot be read ({e.strerror or e})")
+                continue
             if hashing.digest.hexdigest() != facts["sha256"]:
                 faults.append(f"{path} has changed: its checksum differs")
     return faults
