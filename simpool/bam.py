@@ -145,8 +145,8 @@ def check_views(
     if self.positive_masking and B*world_size() < 2:
         raise UserError("positive_masking needs two images or more", "use a larger batch, or positive_masking=False")
     least = max(self.n_global, self.n_target)
-    if z_teacher is not None and (len(z_teacher) % B or len(z_teacher)//B < least):
-        what = f"{len(z_teacher)} teacher projections are not {least} or more views of {B} images"
+    if z_teacher is not None and (len(z_teacher) % B or not least <= len(z_teacher)//B <= self.n_crops):
+        what = f"{len(z_teacher)} teacher projections are not {least} to {self.n_crops} views of {B} images"
         raise UserError(what, "pass all views, or the first n_global views")
     return B
 

@@ -364,7 +364,7 @@ def add_attend(
     add("--scale", choices=("uniform", "own"), default="uniform",
         help="one color scale in multiples of the uniform weight, or one per map (%(default)s)")
     add("--npz", type=file_path, help=".npz file of arrays: image, heading, size; map_I_K of image I under heading "
-        "K, from 0; with --mask also mask_I_K and box_I_K")
+        "K, from 0; mask_I_K and box_I_K of --mask, without it of 60 %% of the attention")
     add_json(parser, "entropy, peak, area and box of each map")
 
 # %% ../nbs/80_cli.ipynb #ec8719f7
@@ -1007,11 +1007,12 @@ def open_named(
     args:argparse.Namespace, # options of `add_export`
 )->dict: # name -> network
     "Load the networks of a page, named as the command line says or by their checkpoints"
+    from simpool.maps import heading_of
     named = {}
-    for text in args.checkpoint:
+    for k, text in enumerate(args.checkpoint):
         name, source = split_name(text)
-        one = argparse.Namespace(**vars(args) | dict(checkpoint=source))
-        named[name or Path(source).name.removesuffix(".safetensors")] = open_network(one)[0]
+        one, heading = argparse.Namespace(**vars(args) | dict(checkpoint=source)), name or heading_of(source)
+        named[heading if heading not in named else f"{heading} ({k + 1})"] = open_network(one)[0]
     return named
 
 # %% ../nbs/80_cli.ipynb #fea74965

@@ -204,7 +204,7 @@ def failed_export(
     if size is None:
         usual = model.usual_size or (224, 224)
         return UserError(f"a {body} with the pooling {pool!r} cannot be exported for images of any size ({why[:200]})",
-                         f"fix the size, for example size={tuple(usual)}")
+                         f"fix the size, for example export_onnx(..., size={tuple(usual)}); a page cannot")
     return UserError(f"torch.export cannot record a {body} with the pooling {pool!r} ({why[:200]})",
                      "its code must not look at the numbers of its tensors, or loop over their lengths")
 
@@ -334,7 +334,10 @@ def eager_outputs(
     names:list[str], # names of the outputs
 )->dict[str, Tensor]: # name -> output
     "Compute with PyTorch what a file should give"
-    made = dict(attention=model.attention, tokens=lambda x: model.tokens(x)[0].unflatten(1, model.tokens(x)[1]))
+    def tokens(x):
+        found, grid = model.tokens(x)
+        return found.unflatten(1, grid)
+    made = dict(attention=model.attention, tokens=tokens)
     return {name: made.get(name, model)(images) for name in names}
 
 # %% ../nbs/66_export.ipynb #90bc2914

@@ -12,12 +12,12 @@
 # %% auto #0
 __all__ = ['SCALES', 'MASS', 'REGION', 'MANY', 'KINDS', 'SHOWN', 'LARGE', 'uniform_multiples', 'color_limit', 'upsample',
            'kept_box', 'mass_box', 'draw_region', 'draw_truth', 'draw_map', 'label_axes', 'add_colorbar', 'tight_grid',
-           'grid_options', 'map_grid', 'patch_tokens', 'average_similarity', 'similarity_maps', 'own_pool',
-           'pretrained_network', 'hub_answers', 'without_waiting', 'is_timm_name', 'as_network', 'map_kinds', 'maps_of',
-           'heading_of', 'named_networks', 'ComparedMaps', 'shown_picture', 'said_large', 'compare_maps', 'shown_mask',
-           'show_attention', 'input_saliency', 'attention_or_saliency', 'show_gallery', 'PatchMap', 'last_map',
-           'grad_cam', 'check_classes', 'gradcam_maps', 'check_tokens', 'patch_similarity', 'principal_components',
-           'split_background', 'pca_rgb']
+           'grid_options', 'checked_multiples', 'map_grid', 'patch_tokens', 'average_similarity', 'similarity_maps',
+           'own_pool', 'pretrained_network', 'hub_answers', 'without_waiting', 'is_timm_name', 'as_network',
+           'map_kinds', 'maps_of', 'heading_of', 'named_networks', 'ComparedMaps', 'shown_picture', 'said_large',
+           'check_kinds', 'compare_maps', 'shown_mask', 'show_attention', 'input_saliency', 'attention_or_saliency',
+           'show_gallery', 'PatchMap', 'last_map', 'grad_cam', 'check_classes', 'gradcam_maps', 'check_tokens',
+           'patch_similarity', 'principal_components', 'split_background', 'pca_rgb']
 
 # %% ../nbs/65_maps.ipynb #e9244bed
 import math
@@ -26,6 +26,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest import mock
 from urllib.parse import urlsplit
@@ -50,7 +51,6 @@ from .evaluation.features import check_finite, to_tensor
 from .evaluation.localization import attention_mass, jaccard, mass_mask
 from .model import PooledModel, create_model, gives_attention, is_transformer
 from simpool.watch import (
-    EpochMaps,  # noqa: F401, it moved and stays importable from here
     attention_maps,
     evaluated,
     image_list,
@@ -65,7 +65,7 @@ def uniform_multiples(
     maps, # attention maps (..., h, w), each sums to one; tensors, arrays or lists
 )->Tensor: # the same maps as multiples of the uniform weight 1/(h w), float32
     "Divide attention weights by the uniform weight"
-    maps = torch.as_tensor(maps, dtype=torch.float32)
+    maps = torch.as_tensor(maps, dtype=torch.float32).detach().cpu()
     return maps*maps.shape[-2]*maps.shape[-1]
 
 def color_limit(
@@ -167,6 +167,7 @@ def draw_map(
         raise UserError(what, "give masks at the size of the images")
     up = upsample(weights[None], size, "nearest")[0].numpy()
     colors = plt.get_cmap("viridis")(up/max(limit or up.max(), 1e-12))[..., :3]
+    picture = picture/255 if picture.dtype == np.uint8 else picture # as the colors are
     ax.imshow((1-overlay)*colors + overlay*picture if picture.ndim == 3 else colors)
     share = weights/weights.sum()
     if mask is not None:
@@ -231,6 +232,18 @@ def grid_options(
     usual = dict(figsize=(cell*columns + .5*bar, cell*rows + .3), layout="constrained")
     return usual if rows <= MANY else tight_grid(rows, columns, cell, bar)
 
+# %% ../nbs/65_maps.ipynb #9d1e44ab
+def checked_multiples(
+    pictures, # pictures of a grid (n, ...)
+    maps:dict, # heading -> maps (n, h, w), or a list of them
+    masks, # true objects (n, ...); None: there are none
+)->dict[str, list[Tensor]]: # heading -> maps in multiples of the uniform weight
+    "Raise an error unless each picture has its maps and its mask, and scale the maps"
+    for what, given in (*((f"maps of {heading!r}", ms) for heading, ms in maps.items()), ("masks", masks)):
+        if given is not None and len(given) != len(pictures):
+            raise UserError(f"{len(pictures)} pictures have {len(given)} {what}", "give one for each picture")
+    return {heading: [uniform_multiples(m) for m in ms] for heading, ms in maps.items()}
+
 # %% ../nbs/65_maps.ipynb #02591552
 def map_grid(
     pictures:np.ndarray, # pictures (n, H, W, 3) or (n, H, W), or a list of them in different sizes
@@ -245,7 +258,7 @@ def map_grid(
 ): # matplotlib figure
     "Draw pictures and maps as a grid: one row per picture, the picture first"
     import matplotlib.pyplot as plt
-    maps = {heading: [uniform_multiples(m) for m in ms] for heading, ms in maps.items()}
+    maps = checked_multiples(pictures, maps, masks)
     limit, shape = color_limit([m for ms in maps.values() for m in ms], scale), (len(pictures), 1+len(maps))
     fig, axes = plt.subplots(*shape, squeeze=False, **grid_options(*shape, cell, limit is not None))
     for row, picture, true, *ms in zip(axes, pictures, [None]*shape[0] if masks is None else masks, *maps.values()):
@@ -314,7 +327,7 @@ def pretrained_network(
 def hub_answers()->bool: # whether it is worth a try
     "Tell whether the Hugging Face Hub has an address from here; a proxy is trusted to find it"
     endpoint = urlsplit(huggingface_hub.constants.ENDPOINT)
-    if endpoint.scheme in getproxies():
+    if {endpoint.scheme, "all"} & {*getproxies()}:
         return True
     try:
         return bool(socket.getaddrinfo(endpoint.hostname, endpoint.port or endpoint.scheme))
@@ -445,6 +458,16 @@ def said_large(
               "a smaller size, such as 448, is faster", file=sys.stderr)
     return large
 
+# %% ../nbs/65_maps.ipynb #4be0c7d1
+def check_kinds(
+    networks:dict[str, nn.Module], # heading -> network
+    kinds, # maps that are asked for, see `map_kinds`
+):
+    "Raise an error, before anything is computed, if a network has no such maps"
+    for heading, model in networks.items():
+        if {"attention", "heads"} & {*map_kinds(kinds, model)} and not gives_attention(model):
+            raise UserError(f"{heading}: its pooling has no attention", "choose the kind similarity, or auto")
+
 # %% ../nbs/65_maps.ipynb #f0a44643
 def compare_maps(
     models, # network, or what names one (file, Hub id, timm name), a list of them, or {heading: one}
@@ -458,17 +481,17 @@ def compare_maps(
     batch = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
     if batch and not len(images):
         raise UserError("there are no images", "give one, or a list of them")
-    first = next(iter(networks.values()))
+    check_kinds(networks, kinds)
     slow = size is None and any(map(is_transformer, networks.values()))
     for image in progress(images if batch else [images], "attention" + (f", {size} px" if size else "")):
-        picture, shape = shown_picture(image, first.in_chans, whole)
+        picture, shape = shown_picture(image, next(iter(networks.values())).in_chans, whole)
         slow = slow and not said_large(shape)
         found.pictures.append(picture)
         found.sizes.append(shape)
+        read = {n: image_list([image], n)[0] for n in {m.in_chans for m in networks.values()}}
         for heading, model in networks.items():
-            x, = image_list([image], model.in_chans)
             for kind in map_kinds(kinds, model):
-                for line, m in maps_of(model, x, size, kind).items():
+                for line, m in maps_of(model, read[model.in_chans], size, kind).items():
                     found.maps.setdefault("\n".join(filter(None, (heading, line))), []).append(m)
     return found
 
@@ -495,7 +518,7 @@ def draw(
     box:bool=False, # draw the box of each map
 ): # matplotlib figure: one row per image, the image first, then one column per heading
     "Draw pictures and maps on one color scale"
-    if masks is not None:
+    if masks is not None and len(masks) == len(self.pictures):
         masks = [shown_mask(m, size, picture.shape[:2]) for m, size, picture in zip(masks, self.sizes, self.pictures)]
     return map_grid(self.pictures, self.maps, cell, scale, overlay, titles, masks, mass, box)
 
@@ -651,16 +674,21 @@ def last_map(
     size:tuple[int, int], # height and width of the images in pixels
 )->Iterator[tuple[Callable, nn.Module]]: # images -> logits; layer in it that gives a map (B, D, h, w)
     "Show the last features that all later layers read as a map"
-    if not is_transformer(model.body):
-        layer = nn.Identity()
-        yield lambda x: model.classify(model.to_pool_input(layer(model.run_body(x)), x)[0]), layer
+    patches = partial(patch_grid, model.body, size=size)
+    if not is_transformer(model.body): # its last features, of some networks tokens
+        detour = PatchMap(nn.Identity(), num_prefix(model.body), patches)
+        def forward(x):
+            features = model.run_body(x)
+            features = detour(features) if features.ndim == 3 else detour.map(features)
+            return model.classify(model.to_pool_input(features, x)[0])
+        yield forward, detour.map
         return
     block = model.body.blocks[-1]
     if not isinstance(getattr(block, "norm1", None), nn.Module):
         raise UserError(f"the last block of a {type(model.body).__name__} has no norm1",
                         "use a plain ViT or a convnet, or input_saliency")
     usual = block.norm1
-    block.norm1 = PatchMap(usual, num_prefix(model.body), lambda n: patch_grid(model.body, n, size))
+    block.norm1 = PatchMap(usual, num_prefix(model.body), patches)
     try:
         yield model, block.norm1.map
     finally:

@@ -143,13 +143,14 @@ def run_body(
     images:Tensor, # (B, C, H, W)
 )->Tensor: # tokens (B, prefix+N, D) or map (B, D, h, w)
     "Compute the last features; where a network fails on images of another size than its own, say so"
+    weight = next(self.body.parameters())
     try:
-        return last_features(self.body, images)
+        return last_features(self.body, images.to(weight.dtype)) # a network in half precision takes such images
     except (RuntimeError, AssertionError, ValueError, IndexError) as e:
-        size, usual, weight = tuple(images.shape[-2:]), self.usual_size, next(self.body.parameters())
+        size, usual = tuple(images.shape[-2:]), self.usual_size
         made = tuple((getattr(self.body, "pretrained_cfg", None) or {}).get("input_size", ()))[1:] # by timm
-        alike = (images.dtype, images.device) == (weight.dtype, weight.device) # else this is the reason
-        if isinstance(e, (UserError, torch.OutOfMemoryError)) or not alike or not made or size == made:
+        elsewhere = images.device != weight.device # then this is the reason
+        if isinstance(e, (UserError, torch.OutOfMemoryError)) or elsewhere or not made or size == made:
             raise
         remedy = f"use images of {usual[0]} x {usual[1]}"
         if size == usual:

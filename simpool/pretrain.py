@@ -97,7 +97,7 @@ class DINOConfig(PretrainConfig):
 # %% ../nbs/48_pretrain.ipynb #227cc278
 @dataclass
 class BAMConfig(PretrainConfig):
-    "Settings of a BAM run; the defaults are the released script's for ViT-S/16 (papers.md 3.2)"
+    "Settings of a BAM run; the defaults are the released script's (papers.md 3.2), but with DINO's views"
     epochs:int = 400 # passes over the data
     batch_size:int = 4096 # images per step
     lr:float = 3e-4 # base learning rate at batch size 256; scaled linearly with the batch size

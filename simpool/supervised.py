@@ -247,7 +247,10 @@ def check_labels(
     images:Dataset, # images with an array `label` of all class ids
 ):
     "Raise an error unless the model has a class for each label"
-    last = np.asarray(images.label).max()
+    label = np.asarray(images.label)
+    if not label.size or label.min() < 0:
+        raise UserError("there are no images, or class ids below 0", "give class ids from 0")
+    last = label.max()
     if last >= model.num_classes:
         raise UserError(f"labels go up to {last}, the model has {model.num_classes} classes",
                         f"make it with num_classes={last+1}")

@@ -136,7 +136,8 @@ def decode_image(
     except Image.DecompressionBombError as e:
         raise UserError(f"{name} is too large ({e})", "reduce it, or raise PIL.Image.MAX_IMAGE_PIXELS") from e
     except (OSError, SyntaxError, ValueError) as e:
-        raise UserError(f"{name} cannot be read as an image ({e})", "repair or remove it") from e
+        remedy = "check the path" if isinstance(e, FileNotFoundError) else "repair or remove it"
+        raise UserError(f"{name} cannot be read as an image ({e})", remedy) from e
 
 # %% ../../nbs/21_data.images.ipynb #b1558d52
 def read_image(

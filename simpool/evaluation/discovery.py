@@ -275,7 +275,7 @@ class ObjectImages(Dataset):
         return found
 
 # %% ../../nbs/56_evaluation.discovery.ipynb #3691b306
-VOC12 = "give the folder VOC2012 of VOCtrainval_11-May-2012.tar, whole" # what `open_objects` opens
+VOC12 = "give the folder VOC2012 of VOCtrainval_11-May-2012.tar (host.robots.ox.ac.uk/pascal/VOC), whole"
 
 def open_objects(
     folder:str|Path, # folder of PASCAL VOC, e.g. VOCdevkit/VOC2012

@@ -120,9 +120,8 @@ def extract(
     **kwargs, # further arguments of `each_batch`
 )->Tensor: # features (n, D) of unit length
     "Return the l2-normalized pooled vector of every image, before any classifier"
-    dtype = next(model.parameters()).dtype # a network in half precision takes such images
     def pooled(x):
-        return nn.functional.normalize(model.pooled(model.features(x.to(dtype))[0]).float(), dim=-1)
+        return nn.functional.normalize(model.pooled(model.features(x)[0]).float(), dim=-1)
     return each_batch(pooled, images, size, stats=getattr(model, "stats", None), **kwargs)
 
 # %% ../../nbs/50_evaluation.features.ipynb #7bdb7278
@@ -328,7 +327,7 @@ def all_finite(
 )->bool: # whether none is NaN or infinity
     "Check a table block by block: its sum tells, unless it overflows"
     full = torch.promote_types(x.dtype, torch.float32)
-    blocks = x.split(2**14) # a sum in another format makes a copy
+    blocks = x.split(max(1, 2**24//max(1, x[:1].numel()))) # a sum in another format makes a copy
     return all(math.isfinite(block.sum(dtype=full)) or block.isfinite().all() for block in blocks)
 
 def check_table(

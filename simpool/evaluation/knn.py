@@ -176,6 +176,8 @@ def check_features(
         raise UserError(f"train_x and test_x have {what}", "both must come from one network")
     if k < 1:
         raise UserError(f"k is {k}", "k-NN needs at least one neighbor")
+    if not len(train_x):
+        raise UserError("train_x is empty", "give one row per image")
 
 # %% ../../nbs/51_evaluation.knn.ipynb #22a925ca
 def use_shortlist(

@@ -244,7 +244,8 @@ def localization_task(suite, train, test, seed):
         raise UserError(what, "ask for other tasks")
     scenes = load_scenes(file)
     masks, shapes = torch.from_numpy(scenes["mask"]), [scenes["mask"].shape[1:]]*len(scenes["mask"])
-    maps = each_batch(suite.model.attention, test.images, suite.size, desc="maps", stats=suite.model.stats,
+    whole = Square(test.images, suite.size) # the masks are those of whole scenes, which a center crop would cut
+    maps = each_batch(suite.model.attention, whole, suite.size, desc="maps", stats=suite.model.stats,
                       **suite.options).mean(1)
     chance, rows = trivial_baselines(masks, scenes["box"])["center box"], []
     words = "mean over heads; chance: the best box in the middle"
@@ -265,11 +266,11 @@ def whole_pictures(
 )->Tensor: # vectors (n, D)
     "Read the vectors of pictures of any size"
     device, vectors = torch.device(self.options.get("device", "cpu")), []
-    dtype = next(self.model.to(device).parameters()).dtype # a network in half precision takes such images
+    self.model.to(device)
     with torch.no_grad(), autocast(device, self.options.get("precision", "fp32")):
         for image, _ in progress(images, desc):
             x = normalize(stack_images([image]).to(device), self.model.stats)
-            vectors.append(read(x.to(dtype)).float().cpu())
+            vectors.append(read(x).float().cpu())
     return torch.cat(vectors)
 
 @patch
@@ -353,7 +354,8 @@ def discovery_rows(
     words = f"{len(images)} images at their own size; chance: a box of the whole image"
     for rule in [r for r in RULES if r != "dino_seg" or gives_attention(suite.model)]:
         found = corloc(discover(suite.model, images, rule, desc=rule), images.boxes)
-        rows.append(row(f"CorLoc, {rule}", found, whole, words))
+        averaged = "; mean over heads" if rule == "dino_seg" else ""
+        rows.append(row(f"CorLoc, {rule}", found, whole, words + averaged))
     return rows
 
 # %% ../../nbs/61_evaluation.suite.ipynb #ebc5239d

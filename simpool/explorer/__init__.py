@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..core import UserError, atomic_path, progress
+from ..core import UserError, atomic_path, check_setting, progress
 from ..data.scenes import load_stamps, make_scenes
 from ..export import check_exportable, describe_model, to_onnx
 from ..model import PooledModel, gives_attention
@@ -135,8 +135,9 @@ def picture_url(
     "Write a picture into the page itself"
     x, = image_list([picture])
     pixels = x.permute(1, 2, 0).numpy() if x.dtype == torch.uint8 else (x*255).round().byte().permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", lossless=True, quality=100)
+    file, image = io.BytesIO(), Image.fromarray(pixels)
+    image.thumbnail((1200, 1200), Image.Resampling.BICUBIC) # a photo of 12 megapixels would take 25 MB
+    image.save(file, "WEBP", lossless=True, quality=100)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 # %% ../../nbs/67_explorer.ipynb #32bbe42f
@@ -198,6 +199,8 @@ def as_named(
     named = models if isinstance(models, dict) else {"network": models}
     if not named:
         raise UserError("there are no networks", "give one, or {name: network}")
+    if any(not isinstance(model, nn.Module) for model in named.values()):
+        raise UserError("a page is made of networks, not of lists or names", "give {name: load_checkpoint(file)[0]}")
     for model in named.values():
         check_exportable(model, attention=False)
     return named
@@ -212,11 +215,13 @@ def export_html(
     title:str="Where do they look?", # heading of the page
 )->Path: # the file
     "Write a page that runs networks in the browser and pools in JavaScript, as one file without a server"
+    if size is not None:
+        check_setting("size", size, int, 1, 100_000)
     named = as_named(models)
     pictures, origin = example_pictures() if images is None else (image_list(images), "")
     facts = [network_facts(model, name) for name, model in named.items()]
     contents = [network_onnx(model, bits) for model in progress(named.values(), "networks to ONNX")]
-    size = size or max(facts[0]["usual_size"])
+    size = max(facts[0]["usual_size"]) if size is None else size
     about = f"Made with simpool, the companion to “Keep It SimPool” (ICCV 2023). Weights in {bits} bits. {origin}"
     page = fill_page(facts, contents, pictures, dict(title=title, about=about), size)
     with atomic_path(Path(path).expanduser()) as tmp:

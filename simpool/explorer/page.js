@@ -78,17 +78,23 @@ async function runNetwork(network, rgba, width, height) {
 
 let turn = 0; // a newer picture or size ends the work on the older one
 async function look() {
-  const mine = ++turn, [width, height] = workingSize(state.photo), rgba = pixels(state.photo, width, height);
-  document.body.setAttribute("aria-busy", "true");
-  for (const network of window.explorer.networks) {
-    say(`${network.name} looks at ${width} × ${height} pixels …`);
-    await new Promise(done => setTimeout(done)); // so that the line above is seen
-    await runNetwork(network, rgba, width, height);
-    if (mine !== turn) return;
+  if (!state.photo || !window.explorer.opened) return; // `begin` looks once all networks are open
+  const mine = ++turn;
+  try {
+    const [width, height] = workingSize(state.photo), rgba = pixels(state.photo, width, height);
+    document.body.setAttribute("aria-busy", "true");
+    for (const network of window.explorer.networks) {
+      say(`${network.name} looks at ${width} × ${height} pixels …`);
+      await new Promise(done => setTimeout(done)); // so that the line above is seen
+      await runNetwork(network, rgba, width, height);
+      if (mine !== turn) return;
+    }
+    document.body.removeAttribute("aria-busy");
+    Object.assign(window.explorer, {width, height, ready: true});
+    draw();
+  } catch (error) { // of memory, for example; busy as it stays, the old maps are not drawn on the new photo
+    if (mine === turn) say(`This did not work: ${error.message ?? error}. Try a smaller image size.`);
   }
-  document.body.removeAttribute("aria-busy");
-  Object.assign(window.explorer, {width, height, ready: true});
-  draw();
 }
 
 // ---- the pooling: at every movement of a slider
@@ -265,7 +271,7 @@ function listen(canvas, i) {
 // ---- pictures
 async function choose(source, button) { // a file or a picture of this page
   try {
-    state.photo = await createImageBitmap(source, {imageOrientation: "from-image"});
+    state.photo = await createImageBitmap(source, {imageOrientation: "from-image", colorSpaceConversion: "none"});
   } catch (error) {
     return say("This file is not a picture that the browser can read. Try JPEG, PNG or WebP.");
   }
@@ -320,7 +326,8 @@ function addViews() {
 let waiting = 0;
 function addControls() {
   const {step, size} = page;
-  Object.assign($("size"), {min: step * Math.ceil(48 / step), max: Math.min(448, 4 * size), step});
+  const [least, most] = [step * Math.ceil(48 / step), Math.min(448, 4 * size)];
+  Object.assign($("size"), {min: Math.min(size, least), max: Math.max(size, most), step});
   $("size").value = page.size;
   const sides = [...new Set(page.networks.map(n => Math.max(...n.usual_size)))];
   $("size-words").textContent = `The networks were made for ${sides.join(" and ")} px. Larger gives finer maps.`;
@@ -386,7 +393,9 @@ async function begin() {
   if (typeof DecompressionStream === "undefined") return say("This browser is too old: use one of 2023 or newer.");
   await startRuntime();
   await openNetworks();
-  $("examples").firstChild.click();
+  window.explorer.opened = true;
+  if (state.photo) await look(); // it was dropped while the page started
+  else $("examples").firstChild.click();
 }
 
 begin().catch(error => { say(`This did not work: ${error.message ?? error}`); window.explorer.error = String(error); });

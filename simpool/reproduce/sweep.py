@@ -159,7 +159,7 @@ def score_mass(
     if not scenes.exists() or not (model.pool.has_attention or model.pool.takes_prefix):
         return None
     maps = each_batch(lambda x: model.attention(x).mean(1), read_split(data, "test"), size, device=device,
-                      num_workers=num_workers, desc="attention")
+                      num_workers=num_workers, desc="attention", stats=model.stats)
     return round(float(attention_mass(maps, center_masks(load_scenes(scenes)["mask"], size)).mean()), 4)
 
 # %% ../../nbs/73_reproduce.sweep.ipynb #8b84c95b
