@@ -143,7 +143,7 @@ def run_body(
     images:Tensor, # (B, C, H, W)
 )->Tensor: # tokens (B, prefix+N, D) or map (B, D, h, w)
     "Compute the last features; where a network fails on images of another size than its own, say so"
-    weight = next(self.body.parameters())
+    weight = next(self.body.parameters(), images) # a body of one's own may have none
     try:
         return last_features(self.body, images.to(weight.dtype)) # a network in half precision takes such images
     except (RuntimeError, AssertionError, ValueError, IndexError) as e:
